@@ -1,0 +1,1 @@
+"""A thin library behind the notebooks: losses, models, sampling, training loop, evaluator, runs, report."""

@@ -1,0 +1,127 @@
+"""The arguments of ``run_all.sh``: which data sets, which parameters, and the notebooks one after another."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections import defaultdict
+
+import filelock
+
+from denoise_lib import datasets, params, paths, runs
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    try:
+        sys.exit(run(_parser().parse_args(arguments), arguments))
+    except ValueError as error:
+        sys.exit(f"run_all.sh: {error}")
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    known = params.all_declared()
+    width = max(map(len, known))
+    parser = argparse.ArgumentParser(
+        prog="run_all.sh",
+        description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
+        "What is on disk is not computed again, so an interrupted call is continued by the same call.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n"
+        + "\n".join(f"  {name:{width}}  {kind}: {about}" for name, (kind, about) in sorted(known.items()) if name != "dataset"),
+    )
+    parser.add_argument("dataset", nargs="*", help=f"of {', '.join(params.datasets())} (default: ml100k)")
+    parser.add_argument("--jobs", metavar="N", help="runs side by side, or auto: as many as there are cores for")
+    parser.add_argument("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
+    parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
+    return parser
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Checks everything, then lists or runs. Returns the exit status."""
+    overrides = options.set + ([f"jobs={options.jobs}"] if options.jobs else [])
+    chosen = {}
+    for name in options.dataset or (params.datasets() if options.list else ["ml100k"]):
+        values = params.override(params.read(name), overrides)
+        if values["jobs"] != "auto" and not (isinstance(values["jobs"], int) and values["jobs"] > 0):
+            raise ValueError(f"jobs is a positive number or auto, got {values['jobs']!r}")
+        chosen[name] = values, runs.plan(runs.METHODS, **params.of_runs(values))
+    if options.list:
+        for name, (_, planned) in chosen.items():
+            print(_state(name, planned))
+        return 0
+    for name, (values, _) in chosen.items():
+        with _only_one(name):
+            if not _run_notebooks(name, values, arguments):
+                return 1
+    return 0
+
+
+def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
+    from denoise_lib.notebooks import NotebookFailed, execute  # papermill takes a second to import
+
+    # The bars of the notebooks end up on this process's stderr: fit them to it.
+    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
+    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))
+    folder = paths.results(name) / "notebooks"
+    for notebook in params.notebooks():
+        started = time.perf_counter()
+        print(f"{name}: {notebook.stem} …", file=sys.stderr, flush=True)
+        given = {key: value for key, value in values.items() if key in params.declared(notebook)}
+        try:
+            execute(notebook, folder / f"{notebook.stem}.ipynb", given)
+        except NotebookFailed as failure:
+            print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
+            return False
+        print(f"{name}: {notebook.stem} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    changed = params.changed(values)
+    print(f"{name}: finished{f' with {changed}' if changed else ''}")
+    for what, where in (
+        ("tables", paths.results(name) / "tables"),
+        ("one row per run", paths.results(name) / "runs.csv"),
+        ("executed notebooks", folder),
+        ("figures", paths.figures(name)),
+    ):
+        print(f"  {what:18}  {os.path.relpath(where)}")
+    return True
+
+
+def _only_one(name: str) -> filelock.FileLock:
+    """The lock of a data set's results, taken; says for what it waits. The system frees it however its holder ends."""
+    file = paths.results(name) / ".lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder = file.read_text().strip() or "unknown"
+        print(f"{name}: waiting for process {holder}, which is working on {os.path.relpath(file.parent)}", file=sys.stderr)
+        lock.acquire()
+    file.write_text(str(os.getpid()))
+    return lock
+
+
+def _state(name: str, planned: list[runs.Settings]) -> str:
+    folder = os.path.relpath(paths.data(name))
+    if not datasets.is_prepared(name):
+        return f"{name}: no data yet, the first run puts them into {folder}; {len(planned)} runs missing"
+    missing = defaultdict(list)
+    for settings in planned:
+        if not settings.folder.exists():
+            missing[f"{settings.backbone} {settings.method}"].append(str(settings.seed))
+    n_missing = sum(map(len, missing.values()))
+    lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
+    return "\n".join(lines + [f"  missing: {group}, seeds {' '.join(seeds)}" for group, seeds in missing.items()])
+
+
+def _command(arguments: list[str]) -> str:
+    return shlex.join(["./run_all.sh", *arguments])
+
+
+if __name__ == "__main__":
+    main()

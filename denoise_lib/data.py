@@ -1,0 +1,299 @@
+"""Interactions and their split: reading, writing and checking the authors' format, and making a split from ratings.
+
+A data set is three tab-separated files without header, ids counted from 0::
+
+    <name>.train.rating     user  item  [flag]
+    <name>.valid.rating     user  item  [flag]
+    <name>.test.negative    user  item  [flag]      or      (user, item)  <negatives, never used> ...
+
+A flag is 1 for a true positive and 0 for a false positive, although the authors' variables are called ``noisy``.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from denoise_lib.files import replacing
+
+FILES = {"train": "{}.train.rating", "valid": "{}.valid.rating", "test": "{}.test.negative"}
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Observed (user, item) pairs, one row each.
+
+    Attributes:
+        users, items: int64 ``(n,)`` ids.
+        is_clean: bool ``(n,)``, True for a true positive, or None where the data carry no flags.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    is_clean: np.ndarray | None = None
+
+    def __post_init__(self):
+        shapes = {np.shape(column) for column in (self.users, self.items, self.is_clean) if column is not None}
+        if len(shapes) != 1 or len(shapes.pop()) != 1:
+            raise ValueError("users, items and is_clean are vectors of one length")
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, rows) -> "Interactions":
+        """The chosen rows (a slice, a mask or positions)."""
+        flags = None if self.is_clean is None else self.is_clean[rows]
+        return Interactions(self.users[rows], self.items[rows], flags)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set in three parts; ids lie in ``[0, n_users)`` and ``[0, n_items)``."""
+
+    name: str
+    n_users: int
+    n_items: int
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+
+    def matrix(self, *parts: Interactions) -> csr_matrix:
+        """The 0/1 CSR matrix ``(n_users, n_items)`` of all pairs in the given parts."""
+        users = np.concatenate([part.users for part in parts])
+        items = np.concatenate([part.items for part in parts])
+        matrix = csr_matrix((np.ones(len(users), np.int8), (users, items)), shape=(self.n_users, self.n_items))
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return matrix
+
+    def without_duplicates(self) -> "Split":
+        """The same split with each part's first row of every (user, item) pair only."""
+        return replace(self, **{part: _first_rows(getattr(self, part), self.n_items) for part in FILES})
+
+
+def _first_rows(part: Interactions, n_items: int) -> Interactions:
+    first = np.unique(part.users * n_items + part.items, return_index=True)[1]
+    return part[np.sort(first)]
+
+
+# ---------------------------------------------------------------------------------------------- reading and writing
+
+
+def load_split(folder: str | Path, name: str, n_users: int | None = None, n_items: int | None = None) -> Split:
+    """Reads the three files of a data set.
+
+    Args:
+        folder: where ``<name>.train.rating`` and its companions lie.
+        name: the data set's name.
+        n_users, n_items: declared sizes; None takes the largest id of all parts plus one.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a row that is not two or three integers, a negative id, an id beyond a declared size, a flag other
+            than 0 or 1, or an empty part; the message names file, line, field and remedy.
+    """
+    folder = Path(folder)
+    parts = {part: _read_part(folder / pattern.format(name)) for part, pattern in FILES.items()}
+    sizes = {}
+    for field, declared in (("users", n_users), ("items", n_items)):
+        sizes[field] = declared or 1 + max(int(getattr(part, field).max()) for part in parts.values())
+        for part, rows in parts.items():
+            beyond = np.flatnonzero(getattr(rows, field) >= sizes[field])
+            if len(beyond):
+                raise ValueError(
+                    f"{folder / FILES[part].format(name)}: row {beyond[0] + 1}: {field[:-1]} "
+                    f"{getattr(rows, field)[beyond[0]]} is beyond the declared {sizes[field]} {field}; "
+                    f"ids run from 0 to {sizes[field] - 1}. Correct the file or declare n_{field}."
+                )
+    return Split(name, sizes["users"], sizes["items"], **parts)
+
+
+def save_split(split: Split, folder: str | Path) -> None:
+    """Writes a split's three files; :func:`load_split` reads the same rows back. A file appears whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, pattern in FILES.items():
+        rows: Interactions = getattr(split, part)
+        columns = [rows.users, rows.items] + ([] if rows.is_clean is None else [rows.is_clean.astype(np.int64)])
+        with replacing(folder / pattern.format(split.name)) as temporary:
+            pd.DataFrame(np.column_stack(columns)).to_csv(temporary, sep="\t", header=False, index=False)
+
+
+def _read_part(path: Path) -> Interactions:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: place the file there, or let denoise_lib.datasets.prepare make the data set."
+        )
+    with open(path, encoding="utf-8", errors="replace") as file:
+        starts_with_pair = file.readline().startswith("(")
+    try:
+        table = _read_pairs(path) if starts_with_pair else _read_columns(path)
+    except (ValueError, pd.errors.ParserError):
+        table = None
+    if table is None or table.shape[1] not in (2, 3) or (table < 0).any() or (table[:, 2:] > 1).any():
+        raise ValueError(_first_fault(path))
+    users, items = np.ascontiguousarray(table[:, :2].T)
+    return Interactions(users, items, table[:, 2] == 1 if table.shape[1] == 3 else None)
+
+
+def _read_columns(path: Path) -> np.ndarray:
+    return pd.read_csv(path, sep="\t", header=None, dtype=np.int64, index_col=False).to_numpy()
+
+
+_PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)(\t|\s*$)")
+
+
+def _read_pairs(path: Path) -> np.ndarray:
+    """The Adressa test format: ``(user, item)`` as text, then negatives that are never used."""
+    with open(path, encoding="utf-8") as file:
+        matches = [_PAIR.match(line) for line in file if line.strip()]
+    if None in matches:
+        raise ValueError("a row does not begin with (user, item)")
+    return np.array([(int(match[1]), int(match[2])) for match in matches], dtype=np.int64)
+
+
+def _first_fault(path: Path) -> str:
+    """Says in one sentence what is wrong with the first faulty row. Slow, so it is asked only about a bad file."""
+    n_fields = None
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}: line {number}: "
+            if line.startswith("("):
+                if not _PAIR.match(line):
+                    return where + "expected (user, item) with two ids of at least 0 before the first tab."
+                continue
+            fields = line.rstrip("\r\n").split("\t")
+            n_fields = n_fields or len(fields)
+            if len(fields) not in (2, 3) or len(fields) != n_fields:
+                return (
+                    where + f"{len(fields)} tab-separated columns, expected {n_fields if n_fields in (2, 3) else '2 or 3'}"
+                    " (user, item and, in every row or in none, a 0/1 flag). Separate the columns by tabs."
+                )
+            for field, value in zip(("user", "item", "flag"), fields):
+                if not re.fullmatch(r"\s*-?\d+\s*", value):
+                    return where + f"{field} is {value!r}, not an integer. Map the ids to 0, 1, 2, … first."
+                if int(value) < 0:
+                    return where + f"{field} is {value.strip()}, a negative number. Ids are counted from 0."
+                if field == "flag" and int(value) > 1:
+                    return (
+                        where + f"flag is {value.strip()}; it is 1 for a true and 0 for a false positive. "
+                        "If the column holds ratings, make the split with denoise_lib.data.split_ratings."
+                    )
+    return f"{path} has no rows: an empty part cannot be used. Place a file with at least one interaction there."
+
+
+# ---------------------------------------------------------------------------------------------------------- checking
+
+
+def check_split(split: Split) -> pd.DataFrame:
+    """What a reader must know of a split before trusting metrics on it.
+
+    Returns:
+        One row per finding, columns ``part, finding, count, consequence``; empty where nothing was found.
+    """
+    keys = {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
+    findings = []
+
+    def find(part: str, finding: str, count: int, consequence: str) -> None:
+        if count:
+            findings.append((part, finding, int(count), consequence))
+
+    for part, rows in keys.items():
+        find(part, "rows that repeat a pair", len(rows) - len(np.unique(rows)), "counted twice where they are kept")
+        if getattr(split, part).is_clean is None:
+            find(part, "rows without a flag", len(rows), "nothing that needs flags can be computed from this part")
+    find(
+        "train/valid",
+        "valid rows whose pair is in train",
+        np.isin(keys["valid"], keys["train"]).sum(),
+        "the validation loss rewards memorising",
+    )
+    unreachable = np.isin(keys["test"], np.concatenate([keys["train"], keys["valid"]]))
+    find(
+        "test",
+        "test rows whose pair is in train or valid",
+        unreachable.sum(),
+        f"masked, so never ranked: mean Recall cannot exceed {_recall_ceiling(split.test.users, unreachable):.3f}",
+    )
+    for part in ("valid", "test"):
+        absent = np.setdiff1d(getattr(split, part).users, split.train.users)
+        find(part, "users without training rows", len(absent), "their embeddings stay as they were drawn")
+        absent_items = ~np.isin(getattr(split, part).items, split.train.items)
+        find(part, "rows whose item is not in train", absent_items.sum(), "the item was only ever seen as a negative")
+    for field, size in (("users", split.n_users), ("items", split.n_items)):
+        used = np.unique(np.concatenate([getattr(getattr(split, part), field) for part in FILES]))
+        consequence = "rows of the tables that nothing trains" + ("; sampled and ranked" if field == "items" else "")
+        find("all", f"{field[:-1]} ids that occur in no part", size - len(used), consequence)
+    return pd.DataFrame(findings, columns=["part", "finding", "count", "consequence"])
+
+
+def _recall_ceiling(users: np.ndarray, unreachable: np.ndarray) -> float:
+    """Mean over test users of the share of their rows that can be ranked at all."""
+    n_rows = np.bincount(users)
+    n_reachable = np.bincount(users[~unreachable], minlength=len(n_rows))
+    return float((n_reachable[n_rows > 0] / n_rows[n_rows > 0]).mean())
+
+
+# ------------------------------------------------------------------------------------------------------- from ratings
+
+
+def split_ratings(
+    frame: pd.DataFrame, *, clean_from: float, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+) -> Split:
+    """Makes a split from explicit ratings: every rating is an observed interaction, a low one a false positive.
+
+    Each user's rows are put in random order and cut at the shares. False positives stay in train and valid and leave
+    test, as in the paper. Ids of any sortable type are numbered in sorted order (``numpy.unique`` of the column is
+    the map back).
+
+    Args:
+        frame: columns ``user, item, rating``; others are ignored. A repeated pair keeps its first row.
+        clean_from: the lowest rating of a true positive.
+        seed: of the split.
+        shares: of train, valid and test for each user; they sum to 1.
+
+    Raises:
+        ValueError: a column is missing or has empty or non-numeric cells, shares that do not sum to 1, or a part
+            that would stay empty.
+    """
+    missing = {"user", "item", "rating"} - set(frame.columns)
+    if missing:
+        raise ValueError(f"the ratings lack the columns {sorted(missing)}; they have {list(frame.columns)}")
+    if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
+        raise ValueError(f"shares of train, valid and test are not negative and sum to 1, got {shares}")
+    rating = pd.to_numeric(frame["rating"], errors="coerce")
+    bad = np.flatnonzero(frame["user"].isna() | frame["item"].isna() | rating.isna())
+    if len(bad):
+        raise ValueError(f"{len(bad)} ratings have an empty or non-numeric cell, the first in row {bad[0] + 1}; drop them")
+    repeats = frame.duplicated(["user", "item"]).to_numpy()
+    if repeats.any():
+        warnings.warn(f"{repeats.sum()} ratings repeat a (user, item) pair; the first of each is kept", stacklevel=2)
+    frame, rating = frame[~repeats], rating[~repeats]
+
+    user_ids, users = np.unique(frame["user"].to_numpy(), return_inverse=True)
+    item_ids, items = np.unique(frame["item"].to_numpy(), return_inverse=True)
+    is_clean = (rating >= clean_from).to_numpy()
+
+    # Rank each row within its user by a random key, then cut: no loop over users.
+    order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    n_rows = np.bincount(users)
+    rank = np.empty(len(users), np.int64)
+    rank[order] = np.arange(len(users)) - np.repeat(n_rows.cumsum() - n_rows, n_rows)
+    n_train = np.maximum(1, np.rint(n_rows * shares[0]))[users]
+    n_before_test = np.maximum(n_train, np.rint(n_rows * (shares[0] + shares[1]))[users])
+    masks = {
+        "train": rank < n_train,
+        "valid": (rank >= n_train) & (rank < n_before_test),
+        "test": (rank >= n_before_test) & is_clean,
+    }
+    for part, mask in masks.items():
+        if not mask.any():
+            raise ValueError(f"the {part} part stays empty: too few interactions a user, or none rated {clean_from} or more")
+    rows = Interactions(users.astype(np.int64), items.astype(np.int64), is_clean)
+    return Split("ratings", len(user_ids), len(item_ids), **{part: rows[mask] for part, mask in masks.items()})

@@ -1,0 +1,109 @@
+"""The paper's idea: three ways to average the cross-entropy of one batch.
+
+A batch holds observed interactions (label 1) and sampled negatives (label 0). Some observed interactions are false
+positives, and early in training they are the ones with a large loss. *Truncated* cross-entropy (T-CE) leaves the
+largest losses out; *reweighted* cross-entropy (R-CE) makes them count less. Both see nothing but the loss.
+
+Wang et al., Denoising Implicit Feedback for Recommendation, WSDM 2021, arXiv:2006.04153, section 3.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    r"""CE, the normal training: the mean of :math:`\ell_j = -y_j \log p_j - (1 - y_j) \log(1 - p_j)`.
+
+    Args:
+        logits: ``(B,)`` float scores; :math:`p` is their sigmoid.
+        labels: ``(B,)`` float, 1 for an observed interaction and 0 for a sampled negative.
+
+    Returns:
+        Scalar tensor.
+
+    Raises:
+        ValueError: the two are not vectors of one length.
+    """
+    return _losses(logits, labels).mean()
+
+
+def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) -> Tensor:
+    r"""T-CE: the mean over the batch without its hardest positives.
+
+    .. math:: L = \frac{1}{|K|} \sum_{j \in K} \ell_j, \qquad |K| = \lfloor (1 - \epsilon) B \rfloor
+
+    :math:`K` leaves out the samples with the largest :math:`y_j \ell_j`. That key is 0 for a negative, so no negative
+    goes while a positive is left.
+
+    Args:
+        logits, labels: as in :func:`cross_entropy`.
+        drop_rate: :math:`\epsilon` in [0, 1), a share of the **batch**: with one negative per positive, about
+            :math:`2 \epsilon` of the positives are dropped (DEVIATIONS.md, D1).
+
+    Returns:
+        Scalar tensor; a dropped sample has no gradient.
+
+    Raises:
+        ValueError: different shapes, a drop rate outside [0, 1), or a batch of which nothing is kept.
+
+    Source: the paper's section 3.2; the authors' ``T_CE/loss.py`` at 451779a.
+    """
+    if not 0 <= drop_rate < 1:
+        raise ValueError(f"drop_rate is a share of the batch in [0, 1), got {drop_rate}")
+    losses = _losses(logits, labels)
+    n_kept = int((1 - drop_rate) * len(losses))
+    if n_kept == 0:
+        raise ValueError(f"a drop rate of {drop_rate} keeps nothing of a batch of {len(losses)}")
+    dropped = torch.topk(losses.detach() * labels, len(losses) - n_kept, sorted=False).indices
+    kept = torch.ones_like(losses).index_fill_(0, dropped, 0)
+    return (losses * kept).sum() / n_kept
+
+
+def reweighted_cross_entropy(logits: Tensor, labels: Tensor, beta: float) -> Tensor:
+    r"""R-CE: the mean of :math:`\omega_j \ell_j`, where :math:`\omega_j` is :math:`p_j^\beta` for a positive and
+    :math:`(1 - p_j)^\beta` for a negative.
+
+    The model's own doubt in a label lowers that label's weight. :math:`\omega` is a constant for the gradient, and
+    the weights are not normalised.
+
+    Args:
+        logits, labels: as in :func:`cross_entropy`.
+        beta: exponent, at least 0; 0 is plain cross-entropy (the authors' flag ``--alpha``).
+
+    Returns:
+        Scalar tensor.
+
+    Raises:
+        ValueError: different shapes or a negative exponent.
+
+    Source: the paper's section 3.3; the authors' ``R_CE/loss.py`` at 451779a.
+    """
+    if beta < 0:
+        raise ValueError(f"beta is an exponent of at least 0, got {beta}")
+    losses = _losses(logits, labels)
+    weights = torch.exp(-beta * losses.detach())  # exp(-loss) is the probability given to the true label
+    return (weights * losses).mean()
+
+
+def drop_rate_at(step: int, max_drop_rate: float, ramp_steps: int) -> float:
+    """T-CE's drop rate at an optimizer step: a straight line from 0 at step 0 to the maximum at ``ramp_steps - 1``.
+
+    Args:
+        step: optimizer step, counted from 0.
+        max_drop_rate: share of the batch dropped after the ramp.
+        ramp_steps: length of the ramp in steps (not epochs); 1 or less is the maximum from the first step on.
+
+    Source: the paper's section 3.2; the authors' schedule in ``T_CE/main.py`` at 451779a, with exponent 1.
+    """
+    if step >= ramp_steps - 1:
+        return max_drop_rate
+    return max_drop_rate * step / (ramp_steps - 1)
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape != labels.shape or logits.dim() != 1:
+        raise ValueError(
+            f"logits and labels are vectors of one length, got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    return binary_cross_entropy_with_logits(logits, labels, reduction="none")

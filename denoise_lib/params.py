@@ -1,0 +1,126 @@
+"""Parameters: ``params/<dataset>.yaml``, and the cells tagged ``parameters`` that declare them in the notebooks."""
+
+import inspect
+import re
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from denoise_lib import paths, runs
+
+_DECLARATION = re.compile(r"^(?P<name>\w+): (?P<type>[^=]+?) = [^#]*(?:#\s*(?P<help>.*))?$")
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+NOT_RESULTS = ("jobs",)  # decides when numbers are there, not what they are
+
+
+def datasets() -> list[str]:
+    """The data sets that have a params file."""
+    return sorted(file.stem for file in paths.PARAMS.glob("*.yaml"))
+
+
+def notebooks() -> list[Path]:
+    """The notebooks' texts in their order."""
+    return sorted(paths.NOTEBOOKS.glob("[0-9]*.py"))
+
+
+@cache
+def declared(notebook: Path) -> dict[str, tuple[str, str]]:
+    """The parameters that a notebook declares: name -> (type, what it means)."""
+    _, _, below = notebook.read_text().partition('\n# %% tags=["parameters"]\n')
+    cell, _, _ = below.partition("\n# %%")
+    matches = [_DECLARATION.match(line) for line in cell.splitlines()]
+    return {match["name"]: (match["type"], match["help"] or "") for match in matches if match}
+
+
+def all_declared() -> dict[str, tuple[str, str]]:
+    """The parameters of all notebooks."""
+    return {name: about for notebook in notebooks() for name, about in declared(notebook).items()}
+
+
+def read(dataset: str) -> dict:
+    """The checked content of ``params/<dataset>.yaml``.
+
+    Raises:
+        ValueError: no such file, broken YAML, or a key or value that :func:`check` refuses.
+    """
+    file = paths.PARAMS / f"{dataset}.yaml"
+    if not file.is_file():
+        raise ValueError(f"there is no data set {dataset!r}; there are {', '.join(datasets())}{_nearest(dataset, datasets())}")
+    try:
+        values = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {error}") from None
+    check(values, where=file.name)
+    if values.get("dataset") != dataset:
+        raise ValueError(f"{file.name}: dataset is {values.get('dataset')!r}; it must be the file's name, {dataset!r}")
+    return values
+
+
+def override(values: dict, assignments: list[str]) -> dict:
+    """``values`` with the ``key=value`` of ``--set`` put in; each value is YAML.
+
+    Raises:
+        ValueError: an assignment that is no ``key=value``, or a key or value that :func:`check` refuses.
+    """
+    given = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {assignment}: expected key=value")
+        if key == "dataset":
+            raise ValueError("--set dataset=…: name the data set as an argument instead")
+        try:
+            given[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {assignment}: {text!r} is not a YAML value") from None
+    check(given, where="--set")
+    return values | given
+
+
+def check(values: dict, where: str) -> None:
+    """Refuses unknown keys and values of another type than the notebooks declare.
+
+    Raises:
+        ValueError: naming the key, what was found and what is valid.
+    """
+    known = all_declared()
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{_nearest(key, known)}. The keys are {', '.join(sorted(known))}")
+        wanted = known[key][0]
+        if not _fits(value, wanted):
+            raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); it must be {wanted}")
+
+
+def of_runs(values: dict) -> dict:
+    """The part of the parameters that :func:`denoise_lib.runs.plan` takes."""
+    taken = inspect.signature(runs.plan).parameters
+    return {key: value for key, value in values.items() if key in taken}
+
+
+def changed(values: dict) -> str:
+    """Says in which results-changing keys some parameters differ from the data set's file; empty if in none.
+
+    Notebooks put this on every table and figure, so that a reduced run cannot be taken for the released one.
+    """
+    released = read(values["dataset"])
+    differing = [key for key in values if key not in NOT_RESULTS and values[key] != released[key]]
+    return ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in differing)
+
+
+def _fits(value, wanted: str) -> bool:
+    for option in wanted.split("|"):
+        name, _, inner = option.strip().rstrip("]").partition("[")
+        if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and name != "bool"):
+            continue
+        members = value.values() if name == "dict" else value if name == "list" else ()
+        if not inner or all(_fits(member, inner.split(",")[-1]) for member in members):
+            return True
+    return False
+
+
+def _nearest(word: str, words) -> str:
+    near = get_close_matches(word, list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

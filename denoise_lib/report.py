@@ -1,0 +1,394 @@
+"""Tables and figures from finished runs. Frames in, a frame or a ``Figure`` out; ``publish*`` write them to disk."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Image, Markdown
+from matplotlib.figure import Figure
+from scipy import stats
+
+from denoise_lib import paths
+from denoise_lib.data import FILES, Split
+from denoise_lib.files import replacing
+from denoise_lib.losses import drop_rate_at
+from denoise_lib.runs import Run, Settings, n_steps
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the line styles do it in grey.
+STYLES = {
+    "CE": dict(color="#000000", linestyle="-"),
+    "T-CE": dict(color="#0072B2", linestyle="--"),
+    "R-CE": dict(color="#D55E00", linestyle="-."),
+}
+METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
+MAIN_COLUMNS = (
+    "backbone method metric k mean low high n_seeds change change_low change_high against_ce published source verdict"
+).split()
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN limits for a single value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, np.nan, np.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return mean, mean - half, mean + half
+
+
+def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
+    """Every mean of every run, tidy: ``backbone, method, seed, metric, k, value``."""
+    frames = []
+    for run in runs:
+        frame = run.metrics.query("part == @part and users == @users")[["metric", "k", "value"]]
+        about = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
+        frames.append(frame.assign(**about))
+    return pd.concat(frames, ignore_index=True)[["backbone", "method", "seed", "metric", "k", "value"]]
+
+
+def main_table(runs: list[Run], note: str = "", part: str = "test", users: str = "all") -> pd.DataFrame:
+    """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
+
+    ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences.
+    ``against_ce`` is better or worse where that interval leaves out 0, else unresolved; the intervals are not corrected
+    for their number. ``note`` fills the last column, which says how a run differs from the released one.
+    """
+    rows = []
+    values = values_of(runs, part, users)
+    for (backbone, metric, k), cell in values.groupby(["backbone", "metric", "k"], sort=False):
+        by_seed = cell.pivot(index="seed", columns="method", values="value")
+        for method in cell["method"].unique():
+            mean, low, high = interval(by_seed[method].dropna())
+            row = dict(backbone=backbone, method=method, metric=metric, k=k, mean=mean, low=low, high=high)
+            row["n_seeds"] = by_seed[method].count()
+            if method != "CE" and "CE" in by_seed:
+                change, change_low, change_high = interval((by_seed[method] - by_seed["CE"]).dropna())
+                verdict = "better" if change_low > 0 else "worse" if change_high < 0 else "unresolved"
+                row |= dict(change=change, change_low=change_low, change_high=change_high, against_ce=verdict)
+            rows.append(row)
+    return pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note"]).assign(note=note)
+
+
+def readable(table: pd.DataFrame, metrics: Sequence[str] = ("recall", "ndcg")) -> pd.DataFrame:
+    """The main table as people read it: rows backbone x method, one column per metric and K.
+
+    A cell is the mean ± half its interval, then in parentheses the change against CE ± half its interval, marked
+    ▲ better or ▼ worse where that interval leaves out 0.
+    """
+    marks = {"better": " ▲", "worse": " ▼"}
+    rows = table[table["metric"].isin(metrics)]
+    cells = [
+        f"{row.mean:.4f}{_half(row.mean, row.high)}"
+        + ("" if pd.isna(row.change) else f" ({row.change:+.4f}{_half(row.change, row.change_high)})")
+        + marks.get(row.against_ce, "")
+        for row in rows.itertuples()
+    ]
+    columns = [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
+    wide = rows.assign(column=columns, cell=cells).pivot(index=["backbone", "method"], columns="column", values="cell")
+    order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
+
+
+def _half(middle: float, high: float) -> str:
+    return "" if pd.isna(high) else f" ± {high - middle:.4f}"
+
+
+def summary(table: pd.DataFrame) -> Markdown:
+    """One sentence per backbone and method on what the main table says: counted, not judged."""
+    rows = table[table["change"].notna() & table["metric"].isin(["recall", "ndcg"])]
+    lines = []
+    for (backbone, method), cells in rows.groupby(["backbone", "method"], sort=False):
+        counts = cells["against_ce"].value_counts()
+        found = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "worse", "unresolved"))
+        lines.append(f"- {backbone}: {method} against CE in {len(cells)} cells (Recall and NDCG at each K): {found}.")
+    return Markdown("\n".join(lines))
+
+
+def selection_table(runs: list[Run]) -> pd.DataFrame:
+    """When each method's own validation loss was lowest, over seeds, and how far T-CE's drop rate had come by then."""
+    rows = []
+    for (backbone, method), group in _grouped(runs):
+        steps = [run.selected_step for run in group]
+        row = dict(backbone=backbone, method=method, selected_steps=", ".join(map(str, steps)))
+        row["last_point"] = group[0].info["last_point"]
+        row["at_last_point"] = f"{sum(step == row['last_point'] for step in steps)} of {len(steps)}"
+        if method == "T-CE":
+            settings = group[0].settings
+            rates = [drop_rate_at(step, settings.max_drop_rate, settings.ramp_steps) for step in steps]
+            row["drop_rate_then"] = f"{np.mean(rates):.3f} of {settings.max_drop_rate}"
+        rows.append(row)
+    return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
+
+
+def runs_table(runs: list[Run]) -> pd.DataFrame:
+    """One row per run: settings, selected step, every test and validation mean, time, and where it was computed."""
+    rows = []
+    for run in runs:
+        settings = {key: value for key, value in run.info["settings"].items() if key != "pretrained"}
+        means = {
+            f"{row.part}_{row.metric}_{row.k}": row.value
+            for row in run.metrics.query("users == 'all'").sort_values("part").itertuples()
+        }
+        rows.append(
+            {"id": run.info["id"], **settings, "n_parameters": run.info["n_parameters"]}
+            | {"selected_step": run.selected_step, "last_point": run.info["last_point"], **means}
+            | {"seconds": round(run.info["seconds"]["total"], 1), "commit": run.info["environment"]["commit"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def environment_table(runs: list[Run]) -> pd.DataFrame:
+    """What the runs were computed with; a line has several values where runs differ."""
+    return pd.DataFrame(
+        [
+            {"what": key, "value": ", ".join(sorted({run.info["environment"][key] for run in runs}))}
+            for key in runs[0].info["environment"]
+        ]
+    ).set_index("what")
+
+
+def counts_table(split: Split) -> pd.DataFrame:
+    """Rows, users, items and the share of false positives of each part."""
+    rows = []
+    for part in FILES:
+        interactions = getattr(split, part)
+        noise = "no flags" if interactions.is_clean is None else f"{1 - interactions.is_clean.mean():.2%}"
+        users, items = (len(np.unique(ids)) for ids in (interactions.users, interactions.items))
+        rows.append(dict(part=part, interactions=len(interactions), users=users, items=items, false_positives=noise))
+    return pd.DataFrame(rows).set_index("part")
+
+
+def expected_table(found: dict[str, int], expected: dict[str, int], declared_differences: dict[str, int]) -> pd.DataFrame:
+    """Counts of a data set beside the expected ones; the verdict is ``equal``, ``declared`` or ``DIFFERS``."""
+    rows = []
+    for name, count in found.items():
+        accepted = {expected.get(name, count): "equal", declared_differences.get(name): "declared"}
+        row = dict(count=name, found=count, expected=expected.get(name, "not known"))
+        rows.append(row | dict(verdict=accepted.get(count, "DIFFERS") if name in expected else ""))
+    return pd.DataFrame(rows).set_index("count")
+
+
+def checksum_table(checksums: dict[str, str]) -> pd.DataFrame:
+    """File and SHA-256."""
+    return pd.DataFrame({"file": checksums.keys(), "SHA-256": checksums.values()}).set_index("file")
+
+
+def _grouped(runs: list[Run]) -> list[tuple[tuple[str, str], list[Run]]]:
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.settings.backbone, run.settings.method), []).append(run)
+    return list(groups.items())
+
+
+# ----------------------------------------------------------------------------------------------------------- figures
+
+
+def histories(runs: list[Run]) -> pd.DataFrame:
+    """The evaluation points of all runs: ``backbone, method, seed, selected`` and the columns of ``history.csv``."""
+    return pd.concat(
+        [
+            run.history.assign(
+                backbone=run.settings.backbone,
+                method=run.settings.method,
+                seed=run.settings.seed,
+                selected=run.history["step"] == run.selected_step,
+            )
+            for run in runs
+        ],
+        ignore_index=True,
+    )
+
+
+def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
+    """Columns of ``histories`` against steps: one panel per column (``rows``: column -> label) and backbone.
+
+    A thin line is a seed, the thick one their mean, a dot the step whose weights the seed's run kept.
+    """
+    backbones = points["backbone"].unique()
+    figure = Figure(figsize=(1 + 3.1 * len(backbones), 0.6 + 2.3 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(backbones), squeeze=False, sharex="col")
+    for (column, label), line in zip(rows.items(), axes):
+        line[0].set_ylabel(label)
+        for backbone, axis in zip(backbones, line):
+            panel = points[points["backbone"] == backbone]
+            for method, group in panel.groupby("method", sort=False):
+                style = STYLES[method]
+                for _, seed in group.groupby("seed"):
+                    axis.plot(seed["step"], seed[column], color=style["color"], linewidth=0.5, alpha=0.35)
+                    kept = seed[seed["selected"]]
+                    axis.plot(kept["step"], kept[column], "o", color=style["color"], markersize=3.5, zorder=3)
+                mean = group.groupby("step")[column].mean()
+                axis.plot(mean.index, mean, label=method, linewidth=1.6, **style)
+            axis.grid(alpha=0.25)
+    for backbone, top, bottom in zip(backbones, axes[0], axes[-1]):
+        top.set_title(backbone, fontsize=10)
+        bottom.set_xlabel("optimizer step")
+    axes[0, -1].legend(frameon=False)
+    return figure
+
+
+def schedule_points(settings: list[Settings]) -> pd.DataFrame:
+    """T-CE's drop rate against steps, ``backbone, step, drop_rate, reached``; each ramp is drawn to a third past its
+    end or to the end of training, whichever is later."""
+    frames = []
+    for backbone, run in {run.backbone: run for run in settings if run.method == "T-CE"}.items():
+        end = n_steps(run)
+        last = max(end, int(run.ramp_steps * 4 / 3))
+        steps = np.unique(np.linspace(0, last, 200).astype(int))
+        rates = [drop_rate_at(step, run.max_drop_rate, run.ramp_steps) for step in steps]
+        frames.append(pd.DataFrame(dict(backbone=backbone, step=steps, drop_rate=rates, reached=steps < end)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def schedule_figure(points: pd.DataFrame) -> Figure:
+    """Drop rate against steps, one panel per backbone: solid where training goes, dotted beyond its end."""
+    backbones = points["backbone"].unique()
+    figure = Figure(figsize=(1 + 3.1 * len(backbones), 2.7), layout="constrained")
+    for backbone, axis in zip(backbones, figure.subplots(1, len(backbones), squeeze=False, sharey=True)[0]):
+        panel = points[points["backbone"] == backbone]
+        reached = panel[panel["reached"]]
+        axis.plot(panel["step"], panel["drop_rate"], color="#999999", linestyle=":", label="nominal")
+        axis.plot(reached["step"], reached["drop_rate"], color=STYLES["T-CE"]["color"], linewidth=2, label="reached")
+        axis.set_title(f"{backbone}: {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10)
+        axis.set_xlabel("optimizer step")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.25)
+    figure.axes[0].set_ylabel("drop rate (share of the batch)")
+    figure.axes[-1].legend(frameon=False, loc="lower right")
+    return figure
+
+
+def weight_points(betas: Sequence[float]) -> pd.DataFrame:
+    """R-CE's weight and weighted loss of a positive against its predicted probability: ``beta, p, weight, loss``."""
+    p = np.linspace(0.001, 1, 500)
+    return pd.concat(
+        [pd.DataFrame(dict(beta=beta, p=p, weight=p**beta, loss=-(p**beta) * np.log(p))) for beta in betas],
+        ignore_index=True,
+    )
+
+
+def weight_figure(points: pd.DataFrame) -> Figure:
+    """R-CE's weight of a positive (left) and its weighted loss (right) against the predicted probability."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    greys = np.linspace(0.75, 0, points["beta"].nunique())
+    for grey, (beta, line) in zip(greys, points.groupby("beta")):
+        left.plot(line["p"], line["weight"], color=str(grey), label=f"β = {beta:g}" + (" (CE)" if beta == 0 else ""))
+        right.plot(line["p"], line["loss"], color=str(grey))
+    left.set_ylabel("weight of a positive, $p^β$")
+    right.set_ylabel("weighted loss, $-p^β\\,\\log p$")
+    right.set_ylim(0, 4)
+    for axis in (left, right):
+        axis.set_xlabel("predicted probability p")
+        axis.grid(alpha=0.25)
+    left.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def frequency_points(split: Split) -> pd.DataFrame:
+    """Training interactions of every item and of every user, most first: ``of, rank, interactions``."""
+    frames = []
+    for of, ids, size in (("item", split.train.items, split.n_items), ("user", split.train.users, split.n_users)):
+        counts = np.sort(np.bincount(ids, minlength=size))[::-1]
+        frames.append(pd.DataFrame(dict(of=of, rank=np.arange(1, size + 1), interactions=counts)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def frequency_figure(points: pd.DataFrame, of: str) -> Figure:
+    """Interactions against rank on logarithmic axes, of items or of users."""
+    line = points[(points["of"] == of) & (points["interactions"] > 0)]
+    figure = Figure(figsize=(4.5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.loglog(line["rank"], line["interactions"], color=STYLES["T-CE"]["color"])
+    axis.set_xlabel(f"rank of the {of}")
+    axis.set_ylabel("training interactions")
+    axis.grid(alpha=0.25, which="both")
+    return figure
+
+
+def noise_by_popularity(split: Split, n_groups: int = 10) -> pd.DataFrame:
+    """Share of false positives among training interactions, by tenth of the interactions ordered by item popularity."""
+    popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
+    tenth = np.argsort(np.argsort(popularity, kind="stable")) * n_groups // len(popularity)
+    frame = pd.DataFrame(dict(tenth=tenth + 1, popularity=popularity, false_positive=~split.train.is_clean))
+    return frame.groupby("tenth").agg(
+        least_popular=("popularity", "min"), most_popular=("popularity", "max"), false_positives=("false_positive", "mean")
+    )
+
+
+def noise_figure(table: pd.DataFrame) -> Figure:
+    """False positives against popularity."""
+    figure = Figure(figsize=(4.5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(table.index, 100 * table["false_positives"], color=STYLES["T-CE"]["color"])
+    axis.axhline(100 * table["false_positives"].mean(), color="black", linestyle="--", linewidth=1)
+    axis.set_xticks(table.index)
+    axis.set_xlabel("tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)")
+    axis.set_ylabel("false positives (%)")
+    return figure
+
+
+def change_figure(table: pd.DataFrame) -> Figure:
+    """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
+    rows = table[table["change"].notna() & table["metric"].isin(["recall", "ndcg"])]
+    panels = list(rows.groupby(["metric", "k"], sort=False))
+    figure = Figure(figsize=(1.6 + 2.6 * len(panels), 0.9 + 0.32 * len(panels[0][1])), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, ((metric, k), panel) in zip(axes, panels):
+        for place, row in enumerate(panel.itertuples()):
+            half = 0 if pd.isna(row.change_high) else row.change_high - row.change
+            marker = {"T-CE": "s", "R-CE": "o"}[row.method]
+            axis.errorbar(row.change, -place, xerr=half, fmt=marker, color=STYLES[row.method]["color"], capsize=3)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_title(f"{METRIC_NAMES[metric]}@{k}", fontsize=10)
+        axis.set_xlabel("method − CE")
+        axis.grid(alpha=0.25, axis="x")
+        axis.locator_params(axis="x", nbins=4)
+    axes[0].set_yticks([-place for place in range(len(panels[0][1]))], panels[0][1]["backbone"] + " " + panels[0][1]["method"])
+    return figure
+
+
+# -------------------------------------------------------------------------------------------------------- publishing
+
+
+def publish_figure(figure: Figure, drawn: pd.DataFrame, dataset: str, name: str, alt: str, note: str = "") -> Image:
+    """Writes ``figures/<dataset>/<name>.png``, ``.pdf`` and ``.csv`` (the drawn numbers) and returns the picture.
+
+    The files hold no time stamp: the same numbers give the same bytes. ``note`` is printed on the figure.
+    """
+    if note:
+        figure.supxlabel(f"not the released settings: {note}", fontsize=7, color="#D55E00", wrap=True)
+    folder = paths.figures(dataset)
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        with replacing(folder / f"{name}{suffix}") as temporary:
+            figure.savefig(temporary, dpi=160, metadata=metadata)
+    with replacing(folder / f"{name}.csv") as temporary:
+        drawn.assign(**{"note": note} if note else {}).to_csv(temporary, index=drawn.index.name is not None)
+    return Image(filename=folder / f"{name}.png", width=int(figure.get_figwidth() * 96), alt=alt)
+
+
+def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", shown: pd.DataFrame | None = None) -> HTML:
+    """Writes ``results/<dataset>/tables/<name>.csv`` and ``.md`` and returns the table to look at.
+
+    Args:
+        table: what the CSV holds.
+        shown: what the Markdown file and the returned HTML hold; None takes ``table``.
+        note: printed above them; how the run differs from the released one.
+    """
+    folder = paths.results(dataset) / "tables"
+    shown = table if shown is None else shown
+    with replacing(folder / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=any(table.index.names))
+    heading = f"Not the released settings: {note}" if note else ""
+    with replacing(folder / f"{name}.md") as temporary:
+        flat = shown.reset_index() if any(shown.index.names) else shown
+        temporary.write_text((f"*{heading}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
+    return HTML((f"<p><em>{heading}</em></p>" if note else "") + shown.to_html(notebook=True))
+
+
+def publish_runs(table: pd.DataFrame, dataset: str) -> None:
+    """Writes ``results/<dataset>/runs.csv``, one row per run."""
+    with replacing(paths.results(dataset) / "runs.csv") as temporary:
+        table.to_csv(temporary, index=False)

@@ -1,0 +1,139 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · T-CE: leave out the hardest positives
+#
+# **Question.** Does leaving the largest-loss positives out of each batch rank held-out true positives better than plain cross-entropy?
+#
+# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, the times of `ml100k` are in the README · **Source** arXiv:2006.04153, section 3.2; departures are numbered in `DEVIATIONS.md`.
+
+# %%
+try:
+    from denoise_lib import params, report
+    from denoise_lib.runs import map_runs, plan
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
+        "in this kernel's environment (see README.md), then restart the kernel."
+    ) from None
+
+# %% [markdown]
+# The parameters. Opened by hand, this notebook runs on the toy data set.
+
+# %% tags=["parameters"]
+# Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
+dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
+backbones: list[str] = ["GMF", "NeuMF", "CDAE"]  # of GMF, MLP, NeuMF, NeuMF-pre, CDAE
+seeds: list[int] = [1, 2, 3]  # one run each; intervals are over them
+protocol: str = "corrected"  # or authors: see DEVIATIONS.md
+dim: int = 16  # width of the embeddings and of the tower's last layer
+n_layers: int = 2  # layers of the tower, MLP and NeuMF
+hidden_dim: int = 50  # width of CDAE's hidden layer
+corruption: float = 0.5  # share of CDAE's input that is dropped in training
+batch_size: int = 256  # rows, positives and negatives together
+lr: float = 0.003  # Adam's learning rate
+n_negatives: int = 1  # sampled per positive, anew each epoch
+epochs: int | dict[str, int] = 12  # passes over the training data
+eval_every: int = 25  # steps between evaluation points
+top_k: list[int] = [5, 20]  # cut-offs of the metrics
+test_curve: bool = True  # record test metrics at every evaluation point, for analysis only
+max_drop_rate: float | dict[str, float] = 0.1  # T-CE: share of the batch dropped after the ramp
+ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
+beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
+threads: int = 1  # torch threads of each run
+device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
+jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+
+# %% [markdown]
+# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. `note` is empty unless a parameter differs from the data set's file.
+
+# %% tags=["nbval-check-output"]
+options = params.of_runs(globals())
+settings = plan(["CE", "T-CE"], **options)
+note = params.changed(options)
+print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in settings}), sep="\n")
+
+# %% [markdown]
+# ## The method
+#
+# False positives are harder to fit early in training, so the observed interactions with the largest loss are the first suspects. T-CE leaves a growing share of them out of each batch:
+#
+# $$
+# \mathcal L_{\text{T-CE}}(u, i) = \begin{cases} 0 & \text{if } \mathcal L_{\text{CE}}(u, i) > \tau \text{ and } \bar y_{ui} = 1 \\ \mathcal L_{\text{CE}}(u, i) & \text{otherwise} \end{cases}
+# \qquad \epsilon(T) = \min(\alpha T,\, \epsilon_{\max})
+# $$
+#
+# $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). In code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
+
+# %% [markdown]
+# ## The drop-rate schedule
+#
+# Drop rate against steps: the ramp as it is set (dotted) and the part that training reaches (solid); the title gives the highest rate reached, of the nominal maximum. Where a run ends early on the ramp, T-CE is nearly CE.
+
+# %%
+schedule = report.schedule_points(settings)
+report.publish_figure(
+    report.schedule_figure(schedule), schedule, dataset, "tce_schedule",
+    "T-CE's drop rate against optimizer steps, nominal and reached", note,
+)
+
+# %% [markdown]
+# ## Training
+#
+# Runs that are on disk are read, the others are computed now; the CE runs are shared by 02 and 03, whichever comes first. The progress bar counts runs.
+
+# %%
+runs = map_runs(settings, jobs, label="02: CE and T-CE")
+
+# %% [markdown]
+# ## Loss curves
+#
+# Upper row: mean loss of the training batches. Lower row: the method's **own** loss on the noisy validation part, which also chooses the weights that are kept (dots, one per seed). CE's and T-CE's losses are different functions, so compare shapes and the place of the minimum, not heights.
+
+# %%
+points = report.histories(runs)
+report.publish_figure(
+    report.curves(points, {"train_loss": "training loss", "valid_loss": "own validation loss"}),
+    points, dataset, "tce_loss_curves", "Training and validation loss of CE and T-CE against optimizer steps", note,
+)
+
+# %% [markdown]
+# ## Which step was kept
+#
+# The selected step of every seed. A method that is selected at its last evaluation point had not turned yet and might go on improving its loss. `drop_rate_then` is the drop rate at the selected step, averaged over seeds: what T-CE really did to the weights that were kept.
+
+# %%
+report.publish_table(report.selection_table(runs), dataset, "tce_selection", note)
+
+# %% [markdown]
+# ## Does it rank better?
+#
+# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ and ▼ mark changes whose interval leaves out 0: better, worse. Everything else is unresolved by these seeds, whatever its sign.
+
+# %%
+table = report.main_table(runs, note)
+report.publish_table(table, dataset, "tce", note, shown=report.readable(table))
+
+# %% [markdown]
+# The same, counted.
+
+# %%
+report.summary(table)
+
+# %% [markdown]
+# Every run is there, and every metric is a share.
+
+# %% tags=["nbval-check-output"]
+print(len(runs), "runs;", len(table), "cells")
+print("all between 0 and 1:", bool(table["mean"].between(0, 1).all()))

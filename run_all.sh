@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs the replication: ./run_all.sh [--help] [--list] [--jobs N] [--set key=value]... [dataset ...]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
+
+# Keeps glibc from returning memory to the system at every training step, which costs page faults on large tables.
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
+exec "$PYTHON" -m denoise_lib.cli "$@"

@@ -1,0 +1,55 @@
+"""The notebooks' form: pairs in step, no injected cells, short cells, imports in one place."""
+
+import ast
+
+import jupytext
+import nbformat
+import pytest
+from conftest import PROJECT
+
+from denoise_lib import params
+
+PAIRS = [(text, text.with_suffix(".ipynb")) for text in params.notebooks()]
+
+
+@pytest.mark.parametrize("text, pair", PAIRS, ids=lambda path: path.name)
+class TestPair:
+    def test_cells_are_the_same(self, text, pair):
+        source = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in jupytext.read(text).cells]
+        stored = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in nbformat.read(pair, 4).cells]
+        assert source == stored, "run tools/refresh_notebooks.py"
+
+    def test_stored_outputs_are_whole_and_clean(self, text, pair):
+        notebook = nbformat.read(pair, 4)
+        nbformat.validate(notebook)
+        content = pair.read_text()
+        assert "injected-parameters" not in content + text.read_text()
+        assert str(PROJECT) not in content and "/tmp/" not in content
+        assert notebook.metadata.kernelspec.name == "python3"
+        for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
+            assert cell.execution_count == number + 1
+            assert not [output for output in cell.outputs if output.output_type == "error"]
+
+    def test_rhythm(self, text, pair):
+        cells = jupytext.read(text).cells
+        before = [None, *cells]
+        code = [(cell, previous) for cell, previous in zip(cells, before) if cell.cell_type == "code"]
+        for number, (cell, previous) in enumerate(code):
+            tree = ast.parse(cell.source)
+            imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+            assert not imports or number == 0, "imports stand in the first code cell"
+            assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            assert len([line for line in cell.source.splitlines() if line.strip()]) <= 25
+            assert previous is not None and previous.cell_type == "markdown", cell.source
+
+    def test_some_outputs_are_checked(self, text, pair):
+        tags = [tag for cell in jupytext.read(text).cells for tag in cell.metadata.get("tags", [])]
+        assert tags.count("parameters") == 1 and tags.count("nbval-check-output") >= 1
+
+
+def test_defaults_are_the_toy_params():
+    values = params.read("toy")
+    for text, _ in PAIRS:
+        (cell,) = [cell for cell in jupytext.read(text).cells if "parameters" in cell.metadata.get("tags", [])]
+        for node in ast.parse(cell.source).body:
+            assert ast.literal_eval(node.value) == values[node.target.id], node.target.id

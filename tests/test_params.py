@@ -1,0 +1,195 @@
+"""Params files, the command line, and the packages' three lists."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import psutil
+import pytest
+import yaml
+from conftest import PROJECT
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from denoise_lib import cli, params, paths, runs
+
+FILES = sorted((PROJECT / "params").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_params_files(file):
+    values = params.read(file.stem)
+    assert set(values) == set(params.all_declared()), "every file has every declared key"
+    assert runs.plan(runs.METHODS, **params.of_runs(values))
+    text = yaml.safe_load(file.read_text())
+    assert not [key for key, value in text.items() if isinstance(value, str) and re.fullmatch(r"[\d.]+e-?\d+", value)]
+
+
+def test_every_notebook_declares_its_parameters():
+    assert [notebook.stem for notebook in params.notebooks()] == ["01_data", "02_tce", "03_rce", "04_tables"]
+    for notebook in params.notebooks():
+        declared = params.declared(notebook)
+        assert "dataset" in declared and all(about for _, about in declared.values())
+    kinds = {}
+    for notebook in params.notebooks():
+        for name, (kind, _) in params.declared(notebook).items():
+            assert kinds.setdefault(name, kind) == kind
+
+
+def test_overrides():
+    values = params.override(params.read("toy"), ["seeds=[1, 2]", "beta=1", "epochs={GMF: 2, NeuMF: 1, CDAE: 3}"])
+    assert values["seeds"] == [1, 2] and values["epochs"]["CDAE"] == 3
+    settings = runs.plan(["R-CE"], **params.of_runs(values))
+    assert {(run.backbone, run.epochs, run.beta) for run in settings} == {("GMF", 2, 1.0), ("NeuMF", 1, 1.0), ("CDAE", 3, 1.0)}
+
+
+@pytest.mark.parametrize(
+    "assignment, message",
+    [
+        ("epocs=3", "did you mean epochs"),
+        ("epochs=many", "must be int | dict"),
+        ("epochs=2.5", "must be int | dict"),
+        ("epochs={GMF: many}", "must be int | dict"),
+        ("epochs=true", "must be int | dict"),
+        ("seeds=3", "must be list"),
+        ("seeds=[a]", "must be list"),
+        ("lr=1e-3", "must be float"),  # YAML reads it as text
+        ("epochs", "expected key=value"),
+        ("seeds=[1", "not a YAML value"),
+        ("dataset=toy", "as an argument"),
+    ],
+)
+def test_refused_overrides(assignment, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        params.override(params.read("toy"), [assignment])
+
+
+def test_changed_settings_are_named():
+    values = params.read("toy")
+    assert params.changed(values) == ""
+    assert params.changed(values | {"jobs": 7}) == ""
+    assert params.changed(values | {"epochs": 1, "seeds": [9]}) == "seeds=[9] instead of [1, 2, 3], epochs=1 instead of 12"
+
+
+def run_all(*arguments, home, **kwargs):
+    command = [sys.executable, "-m", "denoise_lib.cli", *arguments]
+    return subprocess.run(command, env=os.environ | {"DENOISE_HOME": str(home)}, capture_output=True, text=True, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["tyo"], "did you mean toy?"),
+        (["--set", "epocs=1", "toy"], "did you mean epochs?"),
+        (["--set", "backbones=[GMFF]", "toy"], "GMFF"),
+        (["--jobs", "0", "toy"], "positive number or auto"),
+    ],
+)
+def test_refused_calls_run_nothing(home, arguments, message):
+    done = run_all(*arguments, home=home)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert list(home.iterdir()) == []
+
+
+def test_help_and_list(home):
+    done = run_all("--help", home=home)
+    assert done.returncode == 0 and "max_drop_rate" in done.stdout and "share of the batch" in done.stdout
+    done = run_all("--list", home=home)
+    assert "toy: no data yet" in done.stdout and "27 runs missing" in done.stdout
+
+
+REDUCED = ["--set", "backbones=[GMF]", "--set", "seeds=[1]", "--set", "epochs=2", "toy"]
+
+
+def test_a_reduced_run_says_so_and_a_failing_notebook_is_reported(home):
+    done = run_all(*REDUCED, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "epochs=2 instead of 12" in done.stdout and "results/toy/tables" in done.stdout
+    executed = sorted(file.name for file in (home / "results/toy/notebooks").iterdir())
+    assert executed == ["01_data.ipynb", "02_tce.ipynb", "03_rce.ipynb", "04_tables.ipynb"]
+    assert "epochs=2 instead of 12" in (home / "results/toy/tables/main.md").read_text()
+    listed = run_all("--list", *REDUCED, home=home)
+    assert "3 runs finished, 0 missing" in listed.stdout
+
+    failed = run_all("--set", "expected={users: 7}", *REDUCED, home=home)
+    assert failed.returncode == 1
+    for part in ("01_data: cell", "ValueError", "users", "01_data.partial.ipynb", "./run_all.sh --set 'expected={users: 7}'"):
+        assert part in failed.stderr, part
+    assert len(failed.stderr.splitlines()) < 40 and "Traceback" not in failed.stderr
+    assert (home / "results/toy/notebooks/01_data.partial.ipynb").exists()
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_nothing_outlives_a_killed_run_and_it_continues(home, how):
+    arguments = ["--jobs", "2", "--set", "backbones=[GMF, CDAE]", "--set", "seeds=[1, 2]", "--set", "epochs=25", "toy"]
+    command = [sys.executable, "-m", "denoise_lib.cli", *arguments]
+    started = subprocess.Popen(
+        command, env=os.environ | {"DENOISE_HOME": str(home)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    folder = home / "results" / "toy" / "runs"
+    _wait(lambda: folder.exists() and len(_finished(folder)) >= 2, 60)
+    processes = family(psutil.Process(started.pid))
+    assert len(processes) > 3, "a kernel and two workers"
+    before = {path.name: (path / "run.json").read_text() for path in _finished(folder)}
+    started.send_signal(how)
+    _wait(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes[1:]), 2)
+    _, errors = started.communicate(timeout=10)
+    if how == signal.SIGINT:
+        assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
+
+    again = run_all(*arguments, home=home)
+    assert again.returncode == 0, again.stderr
+    assert len(_finished(folder)) == 12
+    for name, text in before.items():
+        assert (folder / name / "run.json").read_text() == text, "a finished run was computed again"
+
+
+def _finished(folder):
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _wait(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_a_second_start_waits_and_says_for_what(home):
+    lock = cli._only_one("toy")
+    command = [sys.executable, "-m", "denoise_lib.cli", *REDUCED]
+    second = subprocess.Popen(command, env=os.environ | {"DENOISE_HOME": str(home)}, stderr=subprocess.PIPE, text=True)
+    try:
+        line = second.stderr.readline()
+        assert line.strip() == f"toy: waiting for process {os.getpid()}, which is working on {os.path.relpath(paths.results('toy'))}"
+        assert not (home / "results" / "toy" / "notebooks").exists()
+        lock.release()
+        assert second.stderr.readline().startswith("toy: 01_data")
+    finally:
+        second.kill()
+        second.communicate()
+
+
+def test_the_three_lists_of_packages_agree():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    lines = [line for line in (PROJECT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    locked = dict(line.lower().replace("_", "-").split("==") for line in lines)
+    for requirement in wanted:
+        assert Version(locked[requirement.name.lower().replace("_", "-")]) in requirement.specifier, requirement
+    assert locked["torch"] == "2.13.0"
+    assert not [name for name in locked if name.startswith(("nvidia", "triton"))]
+
+    conda = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    (python,) = [entry.split("=")[1] for entry in conda if isinstance(entry, str) and entry.startswith("python=")]
+    assert Version(python) in Requirement(f"x{project['requires-python']}").specifier

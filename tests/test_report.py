@@ -1,0 +1,137 @@
+"""Tables against hand-worked runs; figures as files that repeat to the byte."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from denoise_lib import paths, report
+from denoise_lib.runs import plan
+
+
+def fake_run(options, method, seed, value, backbone="GMF"):
+    """A run whose every mean is ``value``."""
+    (settings,) = plan([method], **options | {"seeds": [seed], "backbones": [backbone]})
+    rows = [
+        (part, users, metric, k, value, 9)
+        for part in ("valid", "test")
+        for users in ("all", "warm")
+        for metric in ("precision", "recall", "ndcg", "mrr")
+        for k in (5, 20)
+    ]
+    metrics = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
+    history = pd.DataFrame({"step": [25, 50], "train_loss": [1.0, 0.5], "valid_loss": [0.6, 0.7]})
+    return SimpleNamespace(settings=settings, metrics=metrics, history=history, selected_step=25, info={"last_point": 50})
+
+
+@pytest.fixture
+def three_seeds(options):
+    values = {"CE": (0.10, 0.20, 0.30), "T-CE": (0.11, 0.22, 0.33), "R-CE": (0.09, 0.19, 0.29)}
+    return [fake_run(options, m, seed, v) for m, column in values.items() for seed, v in enumerate(column)]
+
+
+def test_interval_by_hand():
+    # three values: t(0.975, 2) = 4.302653, s = 0.1
+    mean, low, high = report.interval([0.1, 0.2, 0.3])
+    assert (mean, high - mean, mean - low) == pytest.approx((0.2, 4.302653 * 0.1 / 3**0.5, 4.302653 * 0.1 / 3**0.5))
+    assert np.isnan(report.interval([0.1])[1])
+
+
+def test_main_table_by_hand(three_seeds):
+    table = report.main_table(three_seeds)
+    assert list(table.columns[:15]) == report.MAIN_COLUMNS
+    assert len(table) == 3 * 4 * 2
+    row = table.query("method == 'T-CE' and metric == 'recall' and k == 20").iloc[0]
+    assert (row["mean"], row["n_seeds"], row["change"]) == pytest.approx((0.22, 3, 0.02))
+    half = 4.302653 * 0.01 / 3**0.5  # of the paired differences 0.01, 0.02, 0.03
+    assert (row["change_low"], row["change_high"]) == pytest.approx((0.02 - half, 0.02 + half), abs=1e-6)
+    assert row["against_ce"] == "unresolved"
+    worse = table.query("method == 'R-CE' and metric == 'ndcg' and k == 5").iloc[0]
+    assert worse["against_ce"] == "worse" and worse["change"] == pytest.approx(-0.01)
+    assert table.query("method == 'CE'")[["change", "against_ce", "published", "source", "verdict"]].isna().all(axis=None)
+
+
+def test_pairing_is_by_seed_not_by_order(three_seeds):
+    shuffled = [three_seeds[i] for i in (4, 0, 8, 2, 3, 1, 7, 5, 6)]
+    key = ["method", "metric", "k"]
+    first, second = (report.main_table(runs).sort_values(key).reset_index(drop=True) for runs in (three_seeds, shuffled))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_one_seed_has_no_interval(options):
+    table = report.main_table([fake_run(options, "CE", 1, 0.1), fake_run(options, "T-CE", 1, 0.2)])
+    assert table[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
+    assert table.query("method == 'T-CE'")["against_ce"].unique().tolist() == ["unresolved"]
+    assert report.readable(table).loc[("GMF", "T-CE"), "Recall@20"] == "0.2000 (+0.1000)"
+
+
+def test_readable_table(three_seeds):
+    table = report.readable(report.main_table(three_seeds))
+    assert list(table.columns) == ["Recall@5", "Recall@20", "NDCG@5", "NDCG@20"]
+    assert table.loc[("GMF", "R-CE"), "NDCG@5"] == "0.1900 ± 0.2484 (-0.0100 ± 0.0000) ▼"
+    assert table.loc[("GMF", "CE"), "NDCG@5"] == "0.2000 ± 0.2484"
+
+
+def test_summary_counts(three_seeds):
+    text = report.summary(report.main_table(three_seeds)).data
+    assert "GMF: T-CE against CE in 4 cells (Recall and NDCG at each K): 0 better, 0 worse, 4 unresolved." in text
+    assert "GMF: R-CE against CE in 4 cells (Recall and NDCG at each K): 0 better, 4 worse, 0 unresolved." in text
+
+
+def test_selection_table(three_seeds):
+    table = report.selection_table(three_seeds)
+    assert table.loc[("GMF", "CE"), "selected_steps"] == "25, 25, 25"
+    assert table.loc[("GMF", "CE"), "at_last_point"] == "0 of 3"
+    assert table.loc[("GMF", "T-CE"), "drop_rate_then"] == "0.051 of 0.1"  # 0.1 * 25 / 49
+
+
+def test_expected_counts():
+    table = report.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
+    assert table["verdict"].tolist() == ["equal", "DIFFERS", "declared"]
+
+
+def test_noise_by_popularity(split):
+    table = report.noise_by_popularity(split)
+    assert len(table) == 10 and (table["most_popular"].diff().dropna() >= 0).all()
+    assert table["false_positives"].mean() == pytest.approx(1 - split.train.is_clean.mean(), abs=0.02)
+
+
+def test_published_files_repeat_to_the_byte_and_carry_the_note(home, three_seeds):
+    def publish(note):
+        points = report.histories(three_seeds)
+        figure = report.curves(points, {"train_loss": "training loss", "valid_loss": "validation loss"})
+        image = report.publish_figure(figure, points, "toy", "curves", "Loss curves", note)
+        report.publish_table(report.main_table(three_seeds, note), "toy", "main", note)
+        files = [*paths.figures("toy").iterdir(), *(paths.results("toy") / "tables").iterdir()]
+        return image, {file.name: file.read_bytes() for file in files}
+
+    image, first = publish("")
+    assert sorted(first) == ["curves.csv", "curves.pdf", "curves.png", "main.csv", "main.md"]
+    assert publish("")[1] == first
+    assert image.alt == "Loss curves"
+    _, reduced = publish("epochs=1 instead of 12")
+    assert reduced["curves.png"] != first["curves.png"]
+    for name in ("curves.csv", "main.csv", "main.md"):
+        assert b"epochs=1 instead of 12" in reduced[name] and b"instead of" not in first[name]
+
+
+def test_schedule_shows_what_is_reached(home, options):
+    settings = plan(["T-CE"], **options | {"ramp_steps": 1000})  # 3 epochs of 55 steps
+    points = report.schedule_points(settings)
+    assert points.query("reached")["step"].max() < 165 < points["step"].max()
+    title = report.schedule_figure(points).axes[0].get_title()
+    assert title.startswith("GMF: 0.01") and title.endswith("of 0.1")
+
+
+def test_weight_peaks_where_the_notebook_says():
+    points = report.weight_points([0.25])
+    peak = points.loc[points["loss"].idxmax(), "p"]
+    assert peak == pytest.approx(np.exp(-1 / 0.25), abs=0.002)
+
+
+def test_a_missing_method_is_left_out(options):
+    runs = [fake_run(options, "T-CE", 1, 0.1)]
+    assert report.main_table(runs)["change"].isna().all()
+    assert replace(runs[0].settings, seed=2).seed == 2

@@ -1,0 +1,142 @@
+"""Run folders: whole or absent, read instead of computed, the same bits wherever they are computed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from denoise_lib import datasets, runs
+from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
+
+RESULT_FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
+
+
+def hashes(run) -> dict:
+    return {name: run.info["files"][name] for name in RESULT_FILES}
+
+
+def test_all_backbones_and_methods_run(home, options):
+    options |= dict(backbones=list(BACKBONES), epochs=2)
+    finished = map_runs(plan(METHODS, **options), jobs=1)
+    assert [(r.settings.backbone, r.settings.method) for r in finished] == [(b, m) for b in BACKBONES for m in METHODS]
+    for run in finished:
+        assert sorted(file.name for file in run.folder.iterdir()) == sorted([*RESULT_FILES, "run.json"])
+        assert 0 < run.value("recall", 20) < 1
+        per_user = run.per_user()
+        for column, k in enumerate(per_user["ks"]):
+            assert per_user["recall"][:, column].mean() == pytest.approx(run.value("recall", k), abs=1e-12)
+    leftovers = [path for path in finished[0].folder.parent.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
+    assert [path.name for path in leftovers] in ([], [".partial"])
+
+
+def test_neumf_pre_starts_from_its_halves(home, options):
+    (run,) = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF-pre"], "lr": 1e-12}), jobs=1)
+    gmf, mlp = (runs.load_run(half).model() for half in run.settings.pretrained)
+    trained = run.model().state_dict()
+    assert np.allclose(trained["user_gmf.weight"], gmf.user_gmf.weight.detach(), atol=1e-9)
+    assert np.allclose(trained["item_mlp.weight"], mlp.item_mlp.weight.detach(), atol=1e-9)
+    # Plain SGD with its tiny rate hardly moves; Adam's steps would not depend on the size of the gradient.
+    assert run.history["valid_loss"].std() < 1e-6
+
+
+def test_a_finished_run_is_read_and_not_computed(home, options, monkeypatch):
+    (first,) = map_runs(plan(["CE"], **options))
+    monkeypatch.setattr(runs, "compute", lambda *a: pytest.fail("computed again"))
+    (second,) = map_runs(plan(["CE"], **options))
+    assert hashes(first) == hashes(second) and second.selected_step == first.selected_step
+
+
+def test_the_reloaded_model_reproduces_its_metrics(home, options):
+    (run,) = map_runs(plan(["CE"], **options))
+    split = runs.load_split(run.settings)
+    again = runs.evaluate(run.model(), split, split.test, [split.train, split.valid], (5, 20))
+    assert (again["ndcg"] == run.per_user()["ndcg"]).all()
+
+
+def test_the_selected_step_has_the_recorded_test_metrics(home, options):
+    (run,) = map_runs(plan(["T-CE"], **options))
+    at_selected = run.history.set_index("step").loc[run.selected_step]
+    assert at_selected["recall_20_test"] == pytest.approx(run.value("recall", 20), abs=1e-12)
+
+
+def test_what_a_method_does_not_use_does_not_change_it(options):
+    for method, unused in (("CE", ("max_drop_rate", "ramp_steps", "beta")), ("T-CE", ("beta",)), ("R-CE", ("ramp_steps",))):
+        for name in unused:
+            assert plan([method], **options) == plan([method], **options | {name: 0})
+    assert plan(["T-CE"], **options) != plan(["T-CE"], **options | {"max_drop_rate": 0.3})
+
+
+def test_same_bits_in_one_process_and_in_workers_beside_others(home, options, monkeypatch, tmp_path):
+    settings = plan(METHODS, **options | {"backbones": ["GMF", "NeuMF", "CDAE"]})
+    here = [hashes(run) for run in map_runs(settings, jobs=1)]
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "workers"))
+    in_workers = [hashes(run) for run in map_runs(settings, jobs=2)]
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "again"))
+    again = [hashes(run) for run in map_runs(settings[:3], jobs=1)]
+    assert here == in_workers and again == here[:3]
+
+
+def test_a_failed_run_is_named_and_the_others_are_kept(home, options):
+    settings = plan(["CE"], **options | {"seeds": [1, 2, 3]})
+    broken = plan(["CE"], **options | {"lr": 1e30})
+    for jobs in (1, 2):
+        with pytest.raises(RuntimeError, match="1 of .* runs failed.*") as error:
+            map_runs([settings[jobs - 1], *broken, settings[2]], jobs=jobs)
+        assert "GMF CE seed 1" in str(error.value) and "diverged" in str(error.value)
+        assert settings[jobs - 1].folder.exists() and not broken[0].folder.exists()
+
+
+def test_two_fresh_processes_give_equal_hashes(tmp_path, options):
+    code = (
+        "import json, sys\nfrom denoise_lib.runs import *\n"
+        "(run,) = map_runs(plan(['T-CE'], **json.loads(sys.argv[1])))\nprint(json.dumps(run.info['files']))"
+    )
+    found = set()
+    for home in ("one", "two"):
+        command = [sys.executable, "-c", code, json.dumps(options)]
+        environment = {"DENOISE_HOME": str(tmp_path / home), "PATH": ""}
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
+
+
+def test_warm_users_are_those_with_training_rows(home, options):
+    (run,) = map_runs(plan(["CE"], **options))
+    rows = run.metrics.query("part == 'test' and metric == 'recall' and k == 5").set_index("users")
+    split = datasets.load("toy")
+    assert rows.loc["all", "n_users"] == len(np.unique(split.test.users)) == rows.loc["warm", "n_users"]
+
+
+def test_ids_depend_on_settings_data_and_version(home, options, monkeypatch):
+    (settings,) = plan(["CE"], **options)
+    original = settings.id()
+    assert original.startswith("gmf-ce-seed1-")
+    monkeypatch.setattr(runs, "RESULT_VERSION", -1)
+    assert settings.id() != original
+    monkeypatch.undo()
+    monkeypatch.setenv("DENOISE_HOME", str(home))
+    monkeypatch.setattr(datasets, "checksums", lambda name: {"other": "data"})
+    assert settings.id() != original
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"backbones": ["GMFF"]}, "'GMFF' is not one of GMF"),
+        ({"protocol": "faithful"}, "protocol"),
+        ({"device": "tpu"}, "device"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"seeds": [-1]}, "seed"),
+        ({"top_k": [0]}, "top_k"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": {"NeuMF": 3}}, "not GMF"),
+        ({"max_drop_rate": 1.0}, "max_drop_rate"),
+        ({"beta": -1}, "beta"),
+        ({"lr": 0}, "lr"),
+    ],
+)
+def test_settings_out_of_range(options, change, message):
+    with pytest.raises(ValueError, match=message):
+        plan(METHODS, **options | change)

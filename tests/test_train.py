@@ -1,0 +1,304 @@
+"""The loop: evaluation points, selection, determinism, continuation, and what reaches the loss."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_split
+from torch import nn
+
+from denoise_lib import train
+from denoise_lib.losses import cross_entropy, truncated_cross_entropy
+from denoise_lib.models import CDAE, GMF, NeuMF
+from denoise_lib.sampling import sample_negatives
+from denoise_lib.train import fit
+
+
+def ce(logits, labels, step):
+    return cross_entropy(logits, labels)
+
+
+def gmf(split, seed=0):
+    return GMF(split.n_users, split.n_items, 4, torch.Generator().manual_seed(seed))
+
+
+def cdae(split, seed=0):
+    return CDAE(split.matrix(split.train), 6, 0.5, torch.Generator().manual_seed(seed))
+
+
+SMALL = dict(epochs=3, seed=5, batch_size=64, lr=0.01, eval_every=4)  # 9 steps an epoch
+
+
+def weights(model) -> dict:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(first, second):
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_evaluation_points(split):
+    history = fit(gmf(split), split, ce, **SMALL)
+    assert len(split.train) == 288  # 576 rows, 9 batches
+    assert history.frame["step"].tolist() == [4, 8, 12, 16, 20, 24]
+    assert history.frame["epoch"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert history.selected_step == history.frame.set_index("step")["valid_loss"].idxmin()
+
+
+def test_a_run_shorter_than_an_interval_is_evaluated_at_its_end(split):
+    history = fit(gmf(split), split, ce, **SMALL | {"eval_every": 1000})
+    assert history.frame["step"].tolist() == [26] == [history.selected_step]
+
+
+def test_train_loss_is_the_mean_since_the_point_before(split):
+    seen = []
+
+    def recording(logits, labels, step):
+        loss = cross_entropy(logits, labels)
+        if loss.requires_grad:
+            seen.append(loss.item())
+        return loss
+
+    history = fit(gmf(split), split, recording, **SMALL)
+    assert history.frame["train_loss"].tolist()[:2] == pytest.approx([np.mean(seen[:5]), np.mean(seen[5:9])], abs=1e-6)
+
+
+def test_training_learns(split):
+    frame = fit(gmf(split), split, ce, **SMALL | {"epochs": 40}).frame
+    assert frame["train_loss"].iloc[-1] < 0.5 < frame["train_loss"].iloc[0]
+
+
+@pytest.mark.parametrize("make", [gmf, cdae])
+def test_same_seed_same_bits_and_the_global_state_is_left_alone(split, make):
+    first, second, other = make(split), make(split), make(split)
+    torch.manual_seed(1)
+    a = fit(first, split, ce, **SMALL)
+    torch.manual_seed(2)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    b = fit(second, split, ce, **SMALL)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
+    fit(other, split, ce, **SMALL | {"seed": 6})
+    assert_same(weights(first), weights(second))
+    assert a.frame.equals(b.frame)
+    assert not torch.equal(first.state_dict()["output.bias" if make is gmf else "hidden_bias"],
+                           other.state_dict()["output.bias" if make is gmf else "hidden_bias"])  # fmt: skip
+
+
+def test_the_model_holds_the_selected_weights(split):
+    kept = {}
+    model = gmf(split)
+    history = fit(model, split, ce, probes={"copy": lambda m, step: kept.setdefault(step, weights(m)) and 0.0}, **SMALL)
+    assert_same(weights(model), kept[history.selected_step])
+    assert not model.training
+
+
+def test_selection_by_a_probe(split):
+    values = {4: 0.1, 8: 0.7, 12: 0.2, 16: 0.7, 20: 0.05, 24: 0.3}
+    highest = fit(gmf(split), split, ce, probes={"recall_5": lambda m, s: values[s]}, select_by="recall_5", **SMALL)
+    lowest = fit(gmf(split), split, ce, probes={"clean_loss": lambda m, s: values[s]}, select_by="clean_loss", **SMALL)
+    assert (highest.selected_step, lowest.selected_step) == (8, 20)
+
+
+def test_probes_see_evaluation_mode(split):
+    modes = []
+    fit(cdae(split), split, ce, probes={"mode": lambda m, s: modes.append(m.training) or 0}, **SMALL)
+    assert modes and not any(modes)
+
+
+def test_the_validation_loss_can_be_another(split):
+    history = fit(gmf(split), split, ce, valid_loss_fn=lambda logits, labels, step: torch.tensor(100.0 - step), **SMALL)
+    assert history.frame["valid_loss"].tolist() == [96, 92, 88, 84, 80, 76] and history.selected_step == 24
+
+
+def test_corrected_validation_by_hand(split):
+    """Fixed negatives that avoid train and valid; the loss over all rows at once."""
+    model = gmf(split)
+    history = fit(model, split, ce, **SMALL)
+    avoid = split.matrix(split.train, split.valid)
+    rng = np.random.default_rng([SMALL["seed"], 0, 0, train.VALIDATION])
+    negatives = sample_negatives(split.valid.users, avoid, 1, rng)[:, 0]
+    users = torch.tensor(np.concatenate([split.valid.users] * 2))
+    items = torch.tensor(np.concatenate([split.valid.items, negatives]))
+    labels = torch.cat([torch.ones(len(negatives)), torch.zeros(len(negatives))])
+    expected = cross_entropy(model(users, items), labels).item()
+    assert history.frame.set_index("step").loc[history.selected_step, "valid_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_authors_validation_is_a_sum_of_batch_means(split):
+    sizes = []
+
+    def constant(logits, labels, step):
+        if not logits.requires_grad:
+            sizes.append((len(logits), int(labels.sum())))
+        return cross_entropy(logits, labels) * 0 + 1
+
+    history = fit(gmf(split), split, constant, protocol="authors", **SMALL)
+    n_rows = 2 * len(split.valid)
+    n_batches = -(-n_rows // 64)
+    assert history.frame["valid_loss"].tolist() == [n_batches] * 6
+    assert sum(size for size, _ in sizes[:n_batches]) == n_rows
+    assert len({positives for _, positives in sizes[:n_batches]}) > 1  # shuffled, not positives first
+
+
+def test_authors_redraw_validation_negatives_and_corrected_does_not(split):
+    def model_free_loss(redrawn):
+        frozen = gmf(split)
+        for parameter in frozen.parameters():
+            nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+        protocol = "authors" if redrawn else "corrected"
+        return fit(frozen, split, ce, protocol=protocol, **SMALL | {"lr": 1e-30}).frame["valid_loss"].nunique()
+
+    assert model_free_loss(redrawn=True) > 1 == model_free_loss(redrawn=False)
+
+
+def test_negatives_avoid_observed(split):
+    seen = set()
+
+    class Spy(GMF):
+        def forward(self, users, items):
+            if self.training:
+                seen.update(zip(users.tolist(), items.tolist()))
+            return super().forward(users, items)
+
+    everything = type(split.train)(*(np.concatenate([getattr(split.train, f), getattr(split.valid, f)]) for f in ("users", "items")))
+    fit(Spy(split.n_users, split.n_items, 4), split, ce, observed=everything, **SMALL)
+    valid = set(zip(split.valid.users.tolist(), split.valid.items.tolist()))
+    assert seen and not seen & valid
+
+
+def test_row_values_travel_with_their_rows(split):
+    values = split.train.users * 1000 + split.train.items + 0.5
+    rows = []
+
+    class Spy(GMF):
+        def forward(self, users, items):
+            self.last = (users * 1000 + items).float() + 0.5
+            return super().forward(users, items)
+
+    model = Spy(split.n_users, split.n_items, 4)
+
+    def loss(logits, labels, step, values):
+        if logits.requires_grad:
+            assert torch.equal(values, torch.where(labels == 1, model.last, 0))
+            rows.append(int(labels.sum()))
+        else:
+            assert not values.any()
+        return cross_entropy(logits, labels)
+
+    fit(model, split, loss, row_values=values, **SMALL)
+    assert sum(rows) == 3 * len(split.train)
+
+
+def test_large_tables_get_the_same_training(monkeypatch):
+    """Sparse gradients added into a kept dense one are what a dense gradient is, up to the order of sums."""
+    split = make_split(n_users=700)
+    plain, kept = gmf(split), gmf(split)
+    tables = []
+    original = train._fast_tables
+    fit(kept, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
+    assert 700 > 8 * 64 and not kept.user_gmf.sparse
+
+    def dense(model, batch_size):
+        tables.append(model)
+        return original(model, 10**9)
+
+    monkeypatch.setattr(train, "_fast_tables", dense)
+    fit(plain, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
+    assert tables
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(kept.state_dict()[name], value, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stop_at", [4, 8, 12, 20])
+@pytest.mark.parametrize("make", [gmf, cdae])
+def test_a_stopped_run_continues_to_the_same_bits(split, tmp_path, monkeypatch, make, stop_at):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    whole = make(split)
+    expected = fit(whole, split, ce, **SMALL)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, n_steps, valid_loss):
+        if step == stop_at:
+            raise Killed
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        fit(make(split), split, ce, checkpoint=checkpoint, progress=kill, **SMALL)
+    assert checkpoint.exists()
+    continued, steps = make(split, seed=9), []
+    history = fit(continued, split, ce, checkpoint=checkpoint, progress=lambda step, *_: steps.append(step), **SMALL)
+    assert steps[0] == stop_at + 4  # nothing is done twice
+    assert history.frame.equals(expected.frame) and history.selected_step == expected.selected_step
+    assert_same(weights(whole), weights(continued))
+
+
+def test_a_checkpoint_cut_short_starts_over(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    checkpoint = tmp_path / "checkpoint.pt"
+    expected = fit(gmf(split), split, ce, checkpoint=checkpoint, **SMALL)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="starts from its beginning"):
+        history = fit(gmf(split), split, ce, checkpoint=checkpoint, **SMALL)
+    assert history.frame.equals(expected.frame)
+
+
+def test_a_checkpoint_of_another_run_is_refused(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    fit(gmf(split), split, ce, checkpoint=tmp_path / "c.pt", **SMALL)
+    with pytest.raises(ValueError, match="other settings"):
+        fit(gmf(split), split, ce, checkpoint=tmp_path / "c.pt", **SMALL | {"lr": 0.5})
+
+
+def test_divergence_is_an_error(split):
+    with pytest.raises(FloatingPointError, match="diverged"):
+        fit(gmf(split), split, lambda logits, labels, step: (logits * torch.nan).mean(), **SMALL)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"eval_every": 0}, "eval_every"),
+        ({"seed": -1}, "seed"),
+        ({"protocol": "faithful"}, "protocol"),
+        ({"select_by": "recall_5"}, "select_by"),
+        ({"row_values": np.ones(3)}, "row_values"),
+    ],
+)
+def test_arguments_out_of_range(split, change, message):
+    with pytest.raises(ValueError, match=message):
+        fit(gmf(split), split, ce, **SMALL | change)
+
+
+def test_a_user_without_a_free_item(split):
+    full = make_split(n_items=12, per_user=12)
+    everything = type(full.train)(np.repeat(np.arange(40), 12), np.tile(np.arange(12), 40))
+    with pytest.raises(ValueError, match="user 0 has interacted with all 12 items"):
+        fit(gmf(full), full, ce, observed=everything, **SMALL)
+
+
+def test_truncation_leaves_the_planted_noise_unlearned():
+    """Users like the items of their own parity; a fifth of the positives are flagged noise. After training, T-CE
+    fits the noisy positives worse, relative to the clean ones, than CE does."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(64):
+        liked, other = np.arange(user % 2, 48, 2), np.arange(1 - user % 2, 48, 2)
+        rows += [(user, item, 1) for item in rng.choice(liked, 12, replace=False)]
+        rows += [(user, item, 0) for item in rng.choice(other, 3, replace=False)]
+    users, items, flags = np.array(rows).T
+    part = type(make_split().train)(users, items, flags == 1)
+    board = type(make_split())("board", 64, 48, part, part, part)
+
+    def gap(loss_fn):
+        model = NeuMF(64, 48, 8, 2, torch.Generator().manual_seed(0))
+        fit(model, board, loss_fn, epochs=30, seed=0, batch_size=128, lr=0.01, valid_loss_fn=lambda a, b, s: torch.tensor(-s))
+        with torch.no_grad():
+            losses = nn.functional.softplus(-model(torch.tensor(users), torch.tensor(items)))
+        return (losses[flags == 0].mean() / losses[flags == 1].mean()).item()
+
+    def truncated(logits, labels, step):
+        return truncated_cross_entropy(logits, labels, min(0.1, 0.1 * step / 100))
+
+    assert gap(truncated) > 1.5 * gap(ce) > 1.5
