@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -143,8 +144,10 @@ def _movielens(folder: Path) -> tuple[Split, dict]:
 
 
 def _u_data_from_grouplens() -> bytes:
-    import pooch  # here, since it imports tqdm.auto, which warns in every notebook that lacks ipywidgets
-
+    with warnings.catch_warnings():  # pooch imports tqdm.auto, which warns in a notebook without ipywidgets
+        warnings.simplefilter("ignore")
+        import pooch
+    pooch.get_logger().setLevel("WARNING")
     with tempfile.TemporaryDirectory() as scratch:
         downloader = pooch.HTTPDownloader(timeout=30, progressbar=sys.stderr.isatty())
         archive = pooch.retrieve(ML100K_ZIP, f"sha256:{ML100K_ZIP_SHA256}", "ml-100k.zip", scratch, downloader=downloader)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image, Markdown
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from scipy import stats
 
 from denoise_lib import paths
@@ -120,6 +121,35 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
             row["drop_rate_then"] = f"{np.mean(rates):.3f} of {settings.max_drop_rate}"
         rows.append(row)
     return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
+
+
+def same_step_table(runs: list[Run], k: int) -> pd.DataFrame:
+    """Better loss or longer training? Each method's test metrics beside CE's **at the step that the method selected**.
+
+    ``own steps`` is the difference of the main table, each at its own selected step; ``same step`` is what remains of
+    it when CE is read from its curve at the method's step. Both are paired by seed, with 95 % intervals. Needs runs
+    with ``test_curve``.
+    """
+    curves_of = {(run.settings.backbone, run.settings.method, run.settings.seed): run for run in runs}
+    rows = []
+    for (backbone, method), group in _grouped(runs):
+        if method == "CE":
+            continue
+        for metric in ("recall", "ndcg"):
+            column = f"{metric}_{k}_test"
+            own, same = [], []
+            for run in group:
+                ce = curves_of.get((backbone, "CE", run.settings.seed))
+                if ce is not None:
+                    curve = ce.history.set_index("step")[column]
+                    own.append(run.value(metric, k) - curve[ce.selected_step])
+                    same.append(run.value(metric, k) - curve[run.selected_step])
+            row = dict(backbone=backbone, method=method, metric=f"{METRIC_NAMES[metric]}@{k}")
+            for name, values in (("own steps", own), ("same step", same)):
+                mean, _, high = interval(values)
+                row[name] = f"{mean:+.4f}{_half(mean, high)}"
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["backbone", "method", "metric"])
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:
@@ -251,12 +281,12 @@ def schedule_figure(points: pd.DataFrame) -> Figure:
         reached = panel[panel["reached"]]
         axis.plot(panel["step"], panel["drop_rate"], color="#999999", linestyle=":", label="nominal")
         axis.plot(reached["step"], reached["drop_rate"], color=STYLES["T-CE"]["color"], linewidth=2, label="reached")
-        axis.set_title(f"{backbone}: {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10)
+        axis.set_title(f"{backbone}: reaches {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10)
         axis.set_xlabel("optimizer step")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.25)
     figure.axes[0].set_ylabel("drop rate (share of the batch)")
-    figure.axes[-1].legend(frameon=False, loc="lower right")
+    figure.axes[0].legend(frameon=False, loc="upper left")
     return figure
 
 
@@ -304,6 +334,7 @@ def frequency_figure(points: pd.DataFrame, of: str) -> Figure:
     axis.loglog(line["rank"], line["interactions"], color=STYLES["T-CE"]["color"])
     axis.set_xlabel(f"rank of the {of}")
     axis.set_ylabel("training interactions")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25, which="both")
     return figure
 

@@ -104,6 +104,19 @@ report.publish_figure(
 )
 
 # %% [markdown]
+# ## Better loss, or longer training?
+#
+# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
+
+# %%
+if test_curve:
+    same_step = report.same_step_table(runs, k)
+    answer = report.publish_table(same_step, dataset, "same_step", note)
+else:
+    answer = "Set test_curve to true to see this."
+answer
+
+# %% [markdown]
 # ## Users with training rows only
 #
 # A *warm* user has at least one training interaction; the others keep the embedding that they were given at random. Where all test users are warm, this table repeats the main one.

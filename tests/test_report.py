@@ -87,6 +87,18 @@ def test_selection_table(three_seeds):
     assert table.loc[("GMF", "T-CE"), "drop_rate_then"] == "0.051 of 0.1"  # 0.1 * 25 / 49
 
 
+def test_same_step_by_hand(options):
+    """CE is kept at step 25 with .10; at step 50, which T-CE selects, it has .25 on its curve."""
+    ce, tce = fake_run(options, "CE", 1, 0.10), fake_run(options, "T-CE", 1, 0.30)
+    for metric in ("recall", "ndcg"):
+        ce.history[f"{metric}_20_test"] = [0.10, 0.25]
+    tce.selected_step = 50
+    for run in (ce, tce):
+        run.value = lambda metric, k, run=run: run.metrics.query("metric == @metric and k == @k")["value"].iloc[0]
+    table = report.same_step_table([ce, tce], 20)
+    assert table.loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
+
+
 def test_expected_counts():
     table = report.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
     assert table["verdict"].tolist() == ["equal", "DIFFERS", "declared"]
@@ -122,7 +134,7 @@ def test_schedule_shows_what_is_reached(home, options):
     points = report.schedule_points(settings)
     assert points.query("reached")["step"].max() < 165 < points["step"].max()
     title = report.schedule_figure(points).axes[0].get_title()
-    assert title.startswith("GMF: 0.01") and title.endswith("of 0.1")
+    assert title.startswith("GMF: reaches 0.01") and title.endswith("of 0.1")
 
 
 def test_weight_peaks_where_the_notebook_says():
