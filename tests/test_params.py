@@ -140,8 +140,9 @@ def test_nothing_outlives_a_killed_run_and_it_continues(home, how):
     assert len(processes) > 3, "a kernel and two workers"
     before = {path.name: (path / "run.json").read_text() for path in _finished(folder)}
     started.send_signal(how)
+    started.wait(timeout=10)
     _wait(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes[1:]), 2)
-    _, errors = started.communicate(timeout=10)
+    _, errors = started.communicate()
     if how == signal.SIGINT:
         assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
 
