@@ -79,8 +79,8 @@ def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
         print(f"{name}: {notebook.stem} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    changed = params.changed(values)
-    print(f"{name}: finished{f' with {changed}' if changed else ''}")
+    note = params.note(values)
+    print(f"{name}: finished{f' ({note})' if note else ''}")
     for what, where in (
         ("tables", paths.results(name) / "tables"),
         ("one row per run", paths.results(name) / "runs.csv"),

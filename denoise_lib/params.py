@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from denoise_lib import datasets as data
 from denoise_lib import paths, runs
 
 _DECLARATION = re.compile(r"^(?P<name>\w+): (?P<type>[^=]+?) = [^#]*(?:#\s*(?P<help>.*))?$")
@@ -100,14 +101,17 @@ def of_runs(values: dict) -> dict:
     return {key: value for key, value in values.items() if key in taken}
 
 
-def changed(values: dict) -> str:
-    """Says in which results-changing keys some parameters differ from the data set's file; empty if in none.
+def note(values: dict) -> str:
+    """What a reader of a table must know of its making: results-changing parameters that differ from the data set's
+    file, and data that are not the published ones. Empty if neither.
 
     Notebooks put this on every table and figure, so that a reduced run cannot be taken for the released one.
     """
     released = read(values["dataset"])
     differing = [key for key in values if key not in NOT_RESULTS and values[key] != released[key]]
-    return ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in differing)
+    changed = ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in differing)
+    warned = data.card(values["dataset"]).get("warnings", [])
+    return "; ".join(([f"not the released settings: {changed}"] if changed else []) + warned)
 
 
 def _fits(value, wanted: str) -> bool:

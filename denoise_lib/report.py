@@ -390,7 +390,7 @@ def publish_figure(figure: Figure, drawn: pd.DataFrame, dataset: str, name: str,
     The files hold no time stamp: the same numbers give the same bytes. ``note`` is printed on the figure.
     """
     if note:
-        figure.supxlabel(f"not the released settings: {note}", fontsize=7, color="#D55E00", wrap=True)
+        figure.supxlabel(note, fontsize=7, color="#D55E00", wrap=True)
     folder = paths.figures(dataset)
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         with replacing(folder / f"{name}{suffix}") as temporary:
@@ -412,11 +412,10 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", 
     shown = table if shown is None else shown
     with replacing(folder / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=any(table.index.names))
-    heading = f"Not the released settings: {note}" if note else ""
     with replacing(folder / f"{name}.md") as temporary:
         flat = shown.reset_index() if any(shown.index.names) else shown
-        temporary.write_text((f"*{heading}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
-    return HTML((f"<p><em>{heading}</em></p>" if note else "") + shown.to_html(notebook=True))
+        temporary.write_text((f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
+    return HTML((f"<p><em>{note}</em></p>" if note else "") + shown.to_html(notebook=True))
 
 
 def publish_runs(table: pd.DataFrame, dataset: str) -> None:

@@ -51,7 +51,7 @@ declared_differences: dict[str, int] = {}  # counts known to differ from the pub
 
 # %%
 split = datasets.load(dataset)
-note = params.changed(dict(dataset=dataset, expected=expected, declared_differences=declared_differences))
+note = params.note(dict(dataset=dataset, expected=expected, declared_differences=declared_differences))
 Markdown("\n".join(f"- **{key}**: {value}" for key, value in datasets.card(dataset).items()))
 
 # %% [markdown]
@@ -62,6 +62,10 @@ found = {
     "users": split.n_users,
     "items": split.n_items,
     "interactions": len(split.train) + len(split.valid) + len(split.test),
+    "train": len(split.train),
+    "valid": len(split.valid),
+    "test": len(split.test),
+    "test_users": len(np.unique(split.test.users)),
 }
 counts = report.expected_table(found, expected, declared_differences)
 counts

@@ -61,7 +61,7 @@ jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 # %% tags=["nbval-check-output"]
 options = params.of_runs(globals())
 settings = plan(["CE", "R-CE"], **options)
-note = params.changed(options)
+note = params.note(options)
 print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in settings}), sep="\n")
 
 # %% [markdown]

@@ -60,7 +60,7 @@ jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 
 # %%
 options = params.of_runs(globals())
-note = params.changed(options)
+note = params.note(options)
 runs = map_runs(plan(["CE", "T-CE", "R-CE"], **options), jobs, label="04: all methods")
 
 # %% [markdown]
