@@ -4,7 +4,7 @@ A batch holds observed interactions (label 1) and sampled negatives (label 0). S
 positives, and early in training they are the ones with a large loss. *Truncated* cross-entropy (T-CE) leaves the
 largest losses out; *reweighted* cross-entropy (R-CE) makes them count less. Both see nothing but the loss.
 
-Wang et al., Denoising Implicit Feedback for Recommendation, WSDM 2021, arXiv:2006.04153, section 3.
+Wang et al., Denoising Implicit Feedback for Recommendation, WSDM 2021, arXiv:2006.04153.
 """
 
 import torch
@@ -47,7 +47,7 @@ def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) ->
     Raises:
         ValueError: different shapes, a drop rate outside [0, 1), or a batch of which nothing is kept.
 
-    Source: the paper's section 3.2; the authors' ``T_CE/loss.py`` at 451779a.
+    Source: arXiv:2006.04153; the authors' ``T_CE/loss.py`` at 451779a.
     """
     if not 0 <= drop_rate < 1:
         raise ValueError(f"drop_rate is a share of the batch in [0, 1), got {drop_rate}")
@@ -77,7 +77,7 @@ def reweighted_cross_entropy(logits: Tensor, labels: Tensor, beta: float) -> Ten
     Raises:
         ValueError: different shapes or a negative exponent.
 
-    Source: the paper's section 3.3; the authors' ``R_CE/loss.py`` at 451779a.
+    Source: arXiv:2006.04153; the authors' ``R_CE/loss.py`` at 451779a.
     """
     if beta < 0:
         raise ValueError(f"beta is an exponent of at least 0, got {beta}")
@@ -94,7 +94,7 @@ def drop_rate_at(step: int, max_drop_rate: float, ramp_steps: int) -> float:
         max_drop_rate: share of the batch dropped after the ramp.
         ramp_steps: length of the ramp in steps (not epochs); 1 or less is the maximum from the first step on.
 
-    Source: the paper's section 3.2; the authors' schedule in ``T_CE/main.py`` at 451779a, with exponent 1.
+    Source: the authors' schedule in ``T_CE/main.py`` at 451779a, with exponent 1.
     """
     if step >= ramp_steps - 1:
         return max_drop_rate

@@ -107,6 +107,17 @@ def summary(table: pd.DataFrame) -> Markdown:
     return Markdown("\n".join(lines))
 
 
+def settings_table(settings: list[Settings]) -> pd.DataFrame:
+    """What is to be run: for each backbone and method its seeds and the settings that are its own."""
+    own = ("epochs", "max_drop_rate", "ramp_steps", "beta")
+    rows = {}
+    for run in settings:
+        row = rows.setdefault((run.backbone, run.method), {"seeds": 0, **{name: getattr(run, name) for name in own}})
+        row["seeds"] += 1
+    frame = pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows, names=["backbone", "method"]), dtype=object)
+    return frame.where(frame.notna(), "")
+
+
 def selection_table(runs: list[Run]) -> pd.DataFrame:
     """When each method's own validation loss was lowest, over seeds, and how far T-CE's drop rate had come by then."""
     rows = []

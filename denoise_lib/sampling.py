@@ -26,8 +26,7 @@ def sample_negatives(
     Raises:
         ValueError: a user has interacted with every item.
 
-    Source: uniform negatives as in the paper's section 4.1; the authors' ``data_utils.py`` at 451779a draws from the
-    same distribution by trial and error.
+    Source: the authors' ``data_utils.py`` at 451779a, which draws from the same distribution by trial and error.
     """
     n_users, n_items = positives.shape
     n_positives = np.diff(positives.indptr).astype(np.int64)

@@ -16,7 +16,7 @@
 #
 # **Question.** What does this data set hold, how much of it is noise, and is anything wrong with it that would spoil a metric?
 #
-# **Reads** a public source, once · **Writes** `data/<dataset>/` in the authors' format, `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** seconds · **Source** the papers' section 4.1; departures are numbered in `DEVIATIONS.md`.
+# **Reads** a public source, once · **Writes** `data/<dataset>/` in the authors' format, `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** seconds · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
 try:

@@ -16,7 +16,7 @@
 #
 # **Question.** Does leaving the largest-loss positives out of each batch rank held-out true positives better than plain cross-entropy?
 #
-# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, the times of `ml100k` are in the README · **Source** arXiv:2006.04153, section 3.2; departures are numbered in `DEVIATIONS.md`.
+# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, the times of `ml100k` are in the README · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
 try:
@@ -56,13 +56,13 @@ device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 
 # %% [markdown]
-# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. `note` is empty unless a parameter differs from the data set's file.
+# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. One row per backbone and method, with the settings that are its own. `note` is empty unless a parameter differs from the data set's file.
 
 # %% tags=["nbval-check-output"]
 options = params.of_runs(globals())
 settings = plan(["CE", "T-CE"], **options)
 note = params.note(options)
-print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in settings}), sep="\n")
+report.settings_table(settings)
 
 # %% [markdown]
 # ## The method
@@ -74,7 +74,7 @@ print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in set
 # \qquad \epsilon(T) = \min(\alpha T,\, \epsilon_{\max})
 # $$
 #
-# $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). In code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
+# $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). The schedule's formula is quoted from memory; the authors' code computes this line. Our code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
 
 # %% [markdown]
 # ## The drop-rate schedule

@@ -16,7 +16,7 @@
 #
 # **Question.** Does weighting every sample by the model's own belief in its label rank held-out true positives better than plain cross-entropy?
 #
-# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/rce_*`, `results/<dataset>/tables/rce.csv` · **Takes** half a minute for `toy`, the times of `ml100k` are in the README · **Source** arXiv:2006.04153, section 3.3; departures are numbered in `DEVIATIONS.md`.
+# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/rce_*`, `results/<dataset>/tables/rce.csv` · **Takes** half a minute for `toy`, the times of `ml100k` are in the README · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
 try:
@@ -56,13 +56,13 @@ device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 
 # %% [markdown]
-# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and R-CE. `note` is empty unless a parameter differs from the data set's file.
+# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and R-CE. One row per backbone and method, with the settings that are its own. `note` is empty unless a parameter differs from the data set's file.
 
 # %% tags=["nbval-check-output"]
 options = params.of_runs(globals())
 settings = plan(["CE", "R-CE"], **options)
 note = params.note(options)
-print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in settings}), sep="\n")
+report.settings_table(settings)
 
 # %% [markdown]
 # ## The method
@@ -73,7 +73,7 @@ print(len(settings), "runs:", *sorted({(run.backbone, run.method) for run in set
 # \mathcal L_{\text{R-CE}}(u, i) = \omega(u, i)\, \mathcal L_{\text{CE}}(u, i), \qquad \omega(u, i) = \begin{cases} \hat y_{ui}^{\,\beta} & \text{if } \bar y_{ui} = 1 \\ (1 - \hat y_{ui})^{\beta} & \text{otherwise} \end{cases}
 # $$
 #
-# The weight $\omega$ is a constant for the gradient, and $\beta = 0$ is CE. In code: `denoise_lib/losses.py`, `reweighted_cross_entropy`.
+# The weight $\omega$ is a constant for the gradient, and $\beta = 0$ is CE. The form is that of the authors' code. Our code: `denoise_lib/losses.py`, `reweighted_cross_entropy`.
 
 # %% [markdown]
 # ## The weight

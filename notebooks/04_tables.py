@@ -16,7 +16,7 @@
 #
 # **Question.** On this data set, with these backbones and seeds: which of CE, T-CE and R-CE ranks held-out true positives best, and by how much more than chance?
 #
-# **Reads** the runs of 02 and 03 (what is missing is computed) · **Writes** `results/<dataset>/tables/main.*`, `results/<dataset>/runs.csv`, `figures/<dataset>/` · **Takes** seconds after 02 and 03 · **Source** arXiv:2006.04153, section 4 and its main table.
+# **Reads** the runs of 02 and 03 (what is missing is computed) · **Writes** `results/<dataset>/tables/main.*`, `results/<dataset>/runs.csv`, `figures/<dataset>/` · **Takes** seconds after 02 and 03 · **Source** arXiv:2006.04153.
 
 # %%
 try:
@@ -97,7 +97,10 @@ report.summary(table)
 # %%
 points = report.histories(runs)
 k = max(top_k)
-shown = {f"recall_{k}_test": f"test Recall@{k}", f"ndcg_{k}_test": f"test NDCG@{k}"} if test_curve else {"valid_loss": "own validation loss"}
+if test_curve:
+    shown = {f"recall_{k}_test": f"test Recall@{k}", f"ndcg_{k}_test": f"test NDCG@{k}"}
+else:
+    shown = {"valid_loss": "own validation loss"}
 report.publish_figure(
     report.curves(points, shown), points, dataset, "test_curves",
     "Test metrics of all methods against optimizer steps, with the selected step", note,

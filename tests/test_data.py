@@ -196,3 +196,9 @@ def test_without_duplicates():
     twice = Interactions(np.array([0, 1, 0]), np.array([1, 0, 1]), np.array([True, True, False]))
     split = Split("s", 2, 2, twice, twice, twice).without_duplicates()
     assert split.train.users.tolist() == [0, 1] and split.test.is_clean.tolist() == [True, True]
+
+
+def test_the_matrix_holds_ones_whatever_is_repeated():
+    twice = Interactions(np.array([0, 1, 0]), np.array([1, 0, 1]))
+    matrix = Split("s", 2, 2, twice, twice, twice).matrix(twice, twice)
+    assert matrix.toarray().tolist() == [[0, 1], [1, 0]] and matrix.has_canonical_format

@@ -31,14 +31,13 @@ def test_all_backbones_and_methods_run(home, options):
     assert [path.name for path in leftovers] in ([], [".partial"])
 
 
-def test_neumf_pre_starts_from_its_halves(home, options):
-    (run,) = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF-pre"], "lr": 1e-12}), jobs=1)
-    gmf, mlp = (runs.load_run(half).model() for half in run.settings.pretrained)
-    trained = run.model().state_dict()
-    assert np.allclose(trained["user_gmf.weight"], gmf.user_gmf.weight.detach(), atol=1e-9)
-    assert np.allclose(trained["item_mlp.weight"], mlp.item_mlp.weight.detach(), atol=1e-9)
-    # Plain SGD with its tiny rate hardly moves; Adam's steps would not depend on the size of the gradient.
-    assert run.history["valid_loss"].std() < 1e-6
+def test_neumf_pre_starts_from_its_halves_and_takes_plain_gradient_steps(home, options):
+    (run,) = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF-pre"]}), jobs=1)
+    gmf, _ = (runs.load_run(half).model() for half in run.settings.pretrained)
+    moved = (run.model().user_gmf.weight - gmf.user_gmf.weight).abs().max().item()
+    # In 100 steps Adam would move a weight by about lr = 0.003 each; plain steps are smaller by the gradient's size.
+    assert 0 < moved < 0.003
+    assert (gmf.user_gmf.weight.abs().max() > 0.05).item()
 
 
 def test_a_finished_run_is_read_and_not_computed(home, options, monkeypatch):
