@@ -4,7 +4,9 @@ A batch holds observed interactions (label 1) and sampled negatives (label 0). S
 positives, and early in training they are the ones with a large loss. *Truncated* cross-entropy (T-CE) leaves the
 largest losses out; *reweighted* cross-entropy (R-CE) makes them count less. Both see nothing but the loss.
 
-Wang et al., Denoising Implicit Feedback for Recommendation, WSDM 2021, arXiv:2006.04153.
+Wang et al., Denoising Implicit Feedback for Recommendation, WSDM 2021, arXiv:2006.04153, and the authors' ``loss.py``
+at 451779a. Everywhere: ``logits`` are float ``(B,)`` scores before the sigmoid, whose sigmoid is :math:`p`; ``labels``
+are float ``(B,)``, 1 or 0; the result is a scalar tensor; other shapes raise ``ValueError``.
 """
 
 import torch
@@ -13,18 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""CE, the normal training: the mean of :math:`\ell_j = -y_j \log p_j - (1 - y_j) \log(1 - p_j)`.
-
-    Args:
-        logits: ``(B,)`` float scores; :math:`p` is their sigmoid.
-        labels: ``(B,)`` float, 1 for an observed interaction and 0 for a sampled negative.
-
-    Returns:
-        Scalar tensor.
-
-    Raises:
-        ValueError: the two are not vectors of one length.
-    """
+    r"""CE, the normal training: the mean of :math:`\ell_j = -y_j \log p_j - (1 - y_j) \log(1 - p_j)`."""
     return _losses(logits, labels).mean()
 
 
@@ -34,20 +25,14 @@ def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) ->
     .. math:: L = \frac{1}{|K|} \sum_{j \in K} \ell_j, \qquad |K| = \lfloor (1 - \epsilon) B \rfloor
 
     :math:`K` leaves out the samples with the largest :math:`y_j \ell_j`. That key is 0 for a negative, so no negative
-    goes while a positive is left.
+    goes while a positive is left; a dropped sample has no gradient.
 
     Args:
-        logits, labels: as in :func:`cross_entropy`.
         drop_rate: :math:`\epsilon` in [0, 1), a share of the **batch**: with one negative per positive, about
             :math:`2 \epsilon` of the positives are dropped (DEVIATIONS.md, D1).
 
-    Returns:
-        Scalar tensor; a dropped sample has no gradient.
-
     Raises:
-        ValueError: different shapes, a drop rate outside [0, 1), or a batch of which nothing is kept.
-
-    Source: arXiv:2006.04153; the authors' ``T_CE/loss.py`` at 451779a.
+        ValueError: a drop rate outside [0, 1), or a batch of which nothing is kept.
     """
     if not 0 <= drop_rate < 1:
         raise ValueError(f"drop_rate is a share of the batch in [0, 1), got {drop_rate}")
@@ -62,22 +47,12 @@ def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) ->
 
 def reweighted_cross_entropy(logits: Tensor, labels: Tensor, beta: float) -> Tensor:
     r"""R-CE: the mean of :math:`\omega_j \ell_j`, where :math:`\omega_j` is :math:`p_j^\beta` for a positive and
-    :math:`(1 - p_j)^\beta` for a negative.
+    :math:`(1 - p_j)^\beta` for a negative: the model's own doubt in a label lowers that label's weight.
 
-    The model's own doubt in a label lowers that label's weight. :math:`\omega` is a constant for the gradient, and
-    the weights are not normalised.
+    :math:`\omega` is a constant for the gradient, and the weights are not normalised.
 
     Args:
-        logits, labels: as in :func:`cross_entropy`.
-        beta: exponent, at least 0; 0 is plain cross-entropy (the authors' flag ``--alpha``).
-
-    Returns:
-        Scalar tensor.
-
-    Raises:
-        ValueError: different shapes or a negative exponent.
-
-    Source: arXiv:2006.04153; the authors' ``R_CE/loss.py`` at 451779a.
+        beta: exponent, at least 0 (else ``ValueError``); 0 is plain cross-entropy. The authors' flag ``--alpha``.
     """
     if beta < 0:
         raise ValueError(f"beta is an exponent of at least 0, got {beta}")
@@ -92,9 +67,7 @@ def drop_rate_at(step: int, max_drop_rate: float, ramp_steps: int) -> float:
     Args:
         step: optimizer step, counted from 0.
         max_drop_rate: share of the batch dropped after the ramp.
-        ramp_steps: length of the ramp in steps (not epochs); 1 or less is the maximum from the first step on.
-
-    Source: the authors' schedule in ``T_CE/main.py`` at 451779a, with exponent 1.
+        ramp_steps: length of the ramp in steps, not epochs; 1 or less is the maximum from the first step on.
     """
     if step >= ramp_steps - 1:
         return max_drop_rate
@@ -103,7 +76,6 @@ def drop_rate_at(step: int, max_drop_rate: float, ramp_steps: int) -> float:
 
 def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape != labels.shape or logits.dim() != 1:
-        raise ValueError(
-            f"logits and labels are vectors of one length, got {tuple(logits.shape)} and {tuple(labels.shape)}"
-        )
+        shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"logits and labels are vectors of one length, got {shapes}")
     return binary_cross_entropy_with_logits(logits, labels, reduction="none")

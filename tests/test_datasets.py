@@ -1,13 +1,15 @@
 """The sources: what toy is made of, and MovieLens from a file of the same form."""
 
 import hashlib
+import http.server
+import threading
 import zipfile
 
 import numpy as np
 import pytest
 
 from denoise_lib import datasets, paths
-from denoise_lib.data import check_split
+from denoise_lib.data import FILES, check_split
 
 
 def test_toy_is_as_01_data_tells(home):
@@ -84,3 +86,99 @@ def test_the_real_movielens_where_it_is_at_hand(monkeypatch):
     split = datasets.load("ml100k")
     assert (len(split.train), len(split.valid), len(split.test)) == (80000, 10009, 8215)
     assert 1 - split.train.is_clean.mean() == pytest.approx(0.1747, abs=0.0001)
+
+
+# ------------------------------------------------------------------- the published splits, from a real server on loopback
+
+
+class Server:
+    """Serves a dict path -> (status, body, sent): ``sent`` bytes of the body go out before the connection breaks off."""
+
+    def __init__(self):
+        self.answers, self.asked = {}, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append(self.path)
+                status, body, sent = outer.answers.get(self.path, (404, b"", None))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[:sent])
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+
+PARTS = {"train": b"0\t0\t1\n1\t1\t0\n", "valid": b"0\t1\t1\n", "test": b"(1, 0)\t1\t1\n"}
+
+
+@pytest.fixture
+def server(home, monkeypatch):
+    server = Server()
+    blobs = {part: datasets.git_blob_id(content) for part, content in PARTS.items()}
+    about = {"mirrors": [server.url + "first/", server.url + "second/"], "blobs": blobs, "cite": "somebody"}
+    monkeypatch.setitem(datasets.PUBLISHED, "yelp", about)
+    monkeypatch.setitem(datasets._SOURCES, "yelp", datasets._published("yelp"))
+    monkeypatch.setitem(datasets.SIZES, "yelp", (2, 2))
+    for part, content in PARTS.items():
+        server.answers["/first/" + FILES[part].format("yelp")] = (200, content, None)
+    yield server
+    server.server.shutdown()
+
+
+def test_published_files_are_downloaded_and_identified(server, capsys):
+    split = datasets.load("yelp")
+    assert split.train.is_clean.tolist() == [True, False] and split.test.users.tolist() == [1]
+    assert len(server.asked) == 3 and datasets.card("yelp")["warnings"] == []
+    assert "without an open licence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        ((404, b"", None), "404"),
+        ((500, b"", None), "500"),
+        ((200, b"0\t0\t9\n", None), "git_blob_id is"),
+        ((200, PARTS["valid"], 3), "IncompleteRead"),
+    ],
+)
+def test_a_bad_download_is_tried_again_then_explained_and_leaves_nothing(server, answer, message):
+    name = FILES["valid"].format("yelp")
+    server.answers["/first/" + name] = server.answers["/second/" + name] = answer
+    with pytest.raises(ValueError) as error:
+        datasets.load("yelp")
+    assert message in str(error.value) and str(paths.data("yelp") / name) in str(error.value)
+    assert datasets.PUBLISHED["yelp"]["blobs"]["valid"] in str(error.value)
+    assert server.asked.count("/first/" + name) == server.asked.count("/second/" + name) == 2
+    assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]  # what was whole stays
+
+    server.answers["/second/" + name] = (200, PARTS["valid"], None)
+    assert len(datasets.load("yelp").valid) == 1
+    assert server.asked.count("/first/yelp.train.rating") == 1  # not downloaded again
+
+
+def test_no_server_at_all(server):
+    server.server.shutdown()
+    server.server.server_close()
+    with pytest.raises(ValueError, match="Place the file at"):
+        datasets.load("yelp")
+
+
+def test_other_files_placed_by_hand_carry_a_warning(server):
+    folder = paths.data("yelp")
+    folder.mkdir(parents=True)
+    (folder / "yelp.train.rating").write_text("0\t0\n1\t1\n")
+    assert datasets.load("yelp").train.is_clean is None
+    (warning,) = datasets.card("yelp")["warnings"]
+    assert warning.startswith("yelp.train.rating is not the published file")
+    assert "/first/yelp.train.rating" not in server.asked
+
+    (folder / "yelp.train.rating").write_bytes(PARTS["train"])  # the right file, later: the card is made anew
+    datasets.load("yelp")
+    assert datasets.card("yelp")["warnings"] == []
