@@ -134,8 +134,10 @@ def test_nothing_outlives_a_killed_run_and_it_continues(home, how):
     arguments = ["--jobs", "2", "--set", "backbones=[GMF, CDAE]", "--set", "seeds=[1, 2]", "--set", "epochs=25", "toy"]
     command = [sys.executable, "-m", "denoise_lib.cli", *arguments]
     started = subprocess.Popen(
-        command, env=os.environ | {"DENOISE_HOME": str(home)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        command, env=os.environ | {"DENOISE_HOME": str(home)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # Where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     folder = home / "results" / "toy" / "runs"
     _wait(lambda: folder.exists() and len(_finished(folder)) >= 2, 60)
     processes = family(psutil.Process(started.pid))
