@@ -20,8 +20,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"run_all.sh: {error}")
     except KeyboardInterrupt:
-        print(f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr)
-        sys.exit(130)
+        print(f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: what an orderly exit would still say of its cancelled tasks is noise
 
 
 def _parser() -> argparse.ArgumentParser:

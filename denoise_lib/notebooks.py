@@ -32,7 +32,7 @@ def execute(source: Path, target: Path, values: dict) -> None:
     try:
         papermill.execute_notebook(
             jupytext.read(source), partial, values, kernel_name="python3", cwd=str(paths.PROJECT),
-            progress_bar=False, stderr_file=sys.stderr, extra_arguments=["--log-level=40"],
+            progress_bar=False, stderr_file=sys.stderr, extra_arguments=["--log-level=50"],
         )  # fmt: skip
     except PapermillExecutionError as error:
         code = "\n".join(error.source.rstrip().splitlines()[-8:])

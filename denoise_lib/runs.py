@@ -270,7 +270,7 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()
             if failure:
-                failures.append(f"{run.name} ({run}):\n{failure}")
+                failures.append(f"{run.name}: {failure.strip().splitlines()[-1]}\n{run}\n{failure}")
     if failures:
         raise RuntimeError(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + "\n".join(failures))
 

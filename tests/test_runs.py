@@ -139,3 +139,9 @@ def test_ids_depend_on_settings_data_and_version(home, options, monkeypatch):
 def test_settings_out_of_range(options, change, message):
     with pytest.raises(ValueError, match=message):
         plan(METHODS, **options | change)
+
+
+def test_a_failure_begins_with_its_cause(home, options):
+    with pytest.raises(RuntimeError) as error:
+        map_runs(plan(["T-CE"], **options | {"max_drop_rate": 0.999, "ramp_steps": 1}), jobs=1)
+    assert "keeps nothing of a batch" in "\n".join(str(error.value).splitlines()[:3])
