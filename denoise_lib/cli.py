@@ -21,6 +21,7 @@ def main() -> None:
         sys.exit(f"run_all.sh: {error}")
     except KeyboardInterrupt:
         print(f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
         os._exit(130)  # at once: what an orderly exit would still say of its cancelled tasks is noise
 
 

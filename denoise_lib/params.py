@@ -89,10 +89,11 @@ def check(values: dict, where: str) -> None:
     known = all_declared()
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}{_nearest(key, known)}. The keys are {', '.join(sorted(known))}")
+            keys = ", ".join(sorted(set(known) - {"dataset"}))
+            raise ValueError(f"{where}: unknown key {key!r}{_nearest(key, known)}. The keys are {keys}")
         wanted = known[key][0]
         if not _fits(value, wanted):
-            raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); it must be {wanted}")
+            raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); it must be {wanted}{_yaml_hint(value)}")
 
 
 def of_runs(values: dict) -> dict:
@@ -123,6 +124,11 @@ def _fits(value, wanted: str) -> bool:
         if not inner or all(_fits(member, inner.split(",")[-1]) for member in members):
             return True
     return False
+
+
+def _yaml_hint(value) -> str:
+    is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value, re.IGNORECASE)
+    return f"; YAML reads {value} as text, write {float(value):g}" if is_number else ""
 
 
 def _nearest(word: str, words) -> str:

@@ -384,6 +384,7 @@ def change_figure(table: pd.DataFrame) -> Figure:
             marker = {"T-CE": "s", "R-CE": "o"}[row.method]
             axis.errorbar(row.change, -place, xerr=half, fmt=marker, color=STYLES[row.method]["color"], capsize=3)
         axis.axvline(0, color="black", linewidth=1)
+        axis.set_ylim(0.5 - len(panel), 0.5)
         axis.set_title(f"{METRIC_NAMES[metric]}@{k}", fontsize=10)
         axis.set_xlabel("method − CE")
         axis.grid(alpha=0.25, axis="x")

@@ -31,6 +31,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from denoise_lib import datasets, paths
@@ -393,27 +394,36 @@ def _threads(n: int) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- evaluation
 
 
-def evaluate(model, split: Split, truth: Interactions, seen_parts: list[Interactions], ks) -> dict[str, np.ndarray]:
-    """Ranks all items for the users of ``truth``, leaving out ``seen_parts``.
+@dataclass(frozen=True, eq=False)
+class RankingTask:
+    """Whom to rank for, what is left out and what counts as a hit; prepared once, used at every evaluation point."""
 
-    Returns:
-        ``users (U,)`` and the metrics of :func:`per_user_metrics`, ``(U, len(ks))`` each.
-    """
+    users: np.ndarray  # int64 (U,)
+    seen: csr_matrix  # (U, n_items)
+    ground_truth: list[np.ndarray]  # U arrays of item ids
+
+
+def ranking_task(split: Split, truth: Interactions, seen_parts: list[Interactions]) -> RankingTask:
+    """To rank all items for the users of ``truth``, leaving out ``seen_parts``."""
     order = np.argsort(truth.users, kind="stable")
     users, first = np.unique(truth.users[order], return_index=True)
-    ground_truth = np.split(truth.items[order], first[1:])
-    ranked = rank_items(model, users, split.matrix(*seen_parts)[users], max(ks))
-    return {"users": users, **per_user_metrics(ranked, ground_truth, ks)}
+    return RankingTask(users, split.matrix(*seen_parts)[users], np.split(truth.items[order], first[1:]))
+
+
+def evaluate(model, task: RankingTask, ks) -> dict[str, np.ndarray]:
+    """The metrics of :func:`per_user_metrics`, ``(U, len(ks))`` each."""
+    return per_user_metrics(rank_items(model, task.users, task.seen, max(ks)), task.ground_truth, ks)
 
 
 def _test_probes(split: Split, ks) -> dict[str, Callable]:
     """Probes ``recall_<k>_test`` and ``ndcg_<k>_test``; one ranking serves all probes of a step."""
+    task = ranking_task(split, split.test, [split.train, split.valid])
     latest = {}
 
     def mean_of(metric: str, column: int) -> Callable:
         def probe(model, step: int) -> float:
             if latest.get("step") != step:
-                latest.update(step=step, values=evaluate(model, split, split.test, [split.train, split.valid], ks))
+                latest.update(step=step, values=evaluate(model, task, ks))
             return latest["values"][metric][:, column].mean()
 
         return probe
@@ -436,8 +446,8 @@ def _final_metrics(model, split: Split, ks) -> tuple[pd.DataFrame, dict[str, np.
         ("valid", validation, [split.train]),
         ("test", split.test, [split.train, split.valid]),
     ):
-        measured = evaluate(model, split, truth, seen, ks)
-        users = measured.pop("users")
+        task = ranking_task(split, truth, seen)
+        users, measured = task.users, evaluate(model, task, ks)
         groups = {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}
         for group, mask in groups.items():
             for metric, values in measured.items():

@@ -38,8 +38,8 @@ except ModuleNotFoundError as missing:
 # %% tags=["parameters"]
 # Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
 dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
-expected: dict[str, int] = {"users": 300, "items": 150, "interactions": 8521}  # published counts
-declared_differences: dict[str, int] = {}  # counts known to differ from the published ones
+expected: dict[str, int] = {"users": 300, "items": 150, "interactions": 8521}  # counts that must be found, published where there are any
+declared_differences: dict[str, int] = {}  # counts that differ from these, knowingly: name and count found
 
 # %% [markdown]
 # ## Where the data come from

@@ -33,3 +33,16 @@ def test_the_release_is_whole():
 def test_links(file):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text()):
         assert (file.parent / target).exists(), target
+
+
+def test_what_the_readme_says_of_the_curves():
+    runs = pd.read_csv(PROJECT / "results" / "ml100k" / "runs.csv").query("method == 'T-CE'")
+    assert (runs["selected_step"] == runs["last_point"]).sum() == 12 and len(runs) == 15
+    steps_per_epoch = 157  # 2 x 80,000 rows in batches of 1,024
+    reached = (runs["epochs"] * steps_per_epoch - 1) / (runs["ramp_steps"] - 1)
+    assert reached.round(2).unique().tolist() == [0.94, 0.63, 0.78]
+
+    points = pd.read_csv(PROJECT / "figures" / "ml100k" / "test_curves.csv").query("backbone == 'GMF'")
+    for metric in ("recall_20_test", "ndcg_20_test"):
+        peak_of_ce = points.query("method == 'CE'").groupby("step")[metric].mean().max()
+        assert points.query("method == 'T-CE' and selected")[metric].mean() > peak_of_ce

@@ -57,7 +57,7 @@ def test_overrides():
         ("epochs=true", "must be int | dict"),
         ("seeds=3", "must be list"),
         ("seeds=[a]", "must be list"),
-        ("lr=1e-3", "must be float"),  # YAML reads it as text
+        ("lr=1e-3", "must be float; YAML reads 1e-3 as text, write 0.001"),
         ("epochs", "expected key=value"),
         ("seeds=[1", "not a YAML value"),
         ("dataset=toy", "as an argument"),

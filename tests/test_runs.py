@@ -50,7 +50,8 @@ def test_a_finished_run_is_read_and_not_computed(home, options, monkeypatch):
 def test_the_reloaded_model_reproduces_its_metrics(home, options):
     (run,) = map_runs(plan(["CE"], **options))
     split = runs.load_split(run.settings)
-    again = runs.evaluate(run.model(), split, split.test, [split.train, split.valid], (5, 20))
+    task = runs.ranking_task(split, split.test, [split.train, split.valid])
+    again = runs.evaluate(run.model(), task, (5, 20))
     assert (again["ndcg"] == run.per_user()["ndcg"]).all()
 
 
