@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import filelock
 
-from denoise_lib import datasets, params, paths, runs
+from denoise_lib import datasets, params, paths, runs, verdicts
 
 
 def main() -> None:
@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("dataset", nargs="*", help=f"of {', '.join(params.datasets())} (default: ml100k)")
     parser.add_argument("--jobs", metavar="N", help="runs side by side, or auto: as many as there are cores for")
     parser.add_argument("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
+    parser.add_argument(
+        "--use-records", action="store_true", help="reads results/<dataset>/records in the place of runs that are not on disk"
+    )
     parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     return parser
 
@@ -46,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Checks everything, then lists or runs. Returns the exit status."""
     overrides = options.set + ([f"jobs={options.jobs}"] if options.jobs else [])
+    overrides += ["use_records=true"] if options.use_records else []
     chosen = {}
     for name in options.dataset or (params.datasets() if options.list else ["ml100k"]):
         values = params.override(params.read(name), overrides)
@@ -80,6 +84,7 @@ def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
         print(f"{name}: {notebook.stem} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    verdicts.write()
     note = params.note(values)
     print(f"{name}: finished{f' ({note})' if note else ''}")
     for what, where in (
@@ -87,6 +92,7 @@ def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
         ("one row per run", paths.results(name) / "runs.csv"),
         ("executed notebooks", folder),
         ("figures", paths.figures(name)),
+        ("verdicts", paths.home() / "VERDICTS.md"),
     ):
         print(f"  {what:18}  {os.path.relpath(where)}")
     return True

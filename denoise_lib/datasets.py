@@ -29,8 +29,7 @@ def load(name: str) -> Split:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
     ensure(name)
-    n_users, n_items = SIZES[name]
-    return load_split(paths.data(name), name, n_users, n_items)
+    return load_split(paths.data(name), name, *SIZES.get(name, (None, None)))
 
 
 def ensure(name: str) -> None:
@@ -41,7 +40,6 @@ def ensure(name: str) -> None:
 
 def is_prepared(name: str) -> bool:
     """Whether the three files of a data set are on disk, and no newer than the card that says what they are."""
-    _known(name)
     files = [paths.data(name) / file for file in (*(pattern.format(name) for pattern in FILES.values()), "card.json")]
     return all(map(Path.is_file, files)) and files[-1].stat().st_mtime >= max(file.stat().st_mtime for file in files)
 
@@ -49,15 +47,15 @@ def is_prepared(name: str) -> bool:
 def prepare(name: str, folder: str | Path) -> None:
     """Writes a data set's three files, and ``card.json`` with their origin, to a folder.
 
-    Files of a published split that lie there already are used, and checked against the published ones.
+    Files of a published split that lie there already are used, and checked against the published ones. A name without
+    a source stands for the three files of that name, which must lie there.
 
     Raises:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
-    _known(name)
     folder = Path(folder)
+    origin = _SOURCES[name](folder) if name in _SOURCES else _placed_by_hand(name, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    origin = _SOURCES[name](folder)
     with replacing(folder / "card.json") as temporary:
         temporary.write_text(json.dumps(origin, indent=2) + "\n")
 
@@ -75,9 +73,14 @@ def card(name: str) -> dict:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def _known(name: str) -> None:
-    if name not in _SOURCES:
-        raise ValueError(f"there is no data set {name!r}; there are {', '.join(_SOURCES)}")
+def _placed_by_hand(name: str, folder: Path) -> dict:
+    missing = [file for pattern in FILES.values() if not (folder / (file := pattern.format(name))).is_file()]
+    if missing:
+        raise ValueError(
+            f"there is no data set {name!r}; there are {', '.join(_SOURCES)}. "
+            f"For one of your own, {', '.join(missing)} must lie in {folder}"
+        )
+    return {"source": "placed by hand"}
 
 
 # --------------------------------------------------------------------------------------------------------------- toy

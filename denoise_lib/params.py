@@ -13,7 +13,8 @@ from denoise_lib import paths, runs
 
 _DECLARATION = re.compile(r"^(?P<name>\w+): (?P<type>[^=]+?) = [^#]*(?:#\s*(?P<help>.*))?$")
 _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
-NOT_RESULTS = ("jobs",)  # decides when numbers are there, not what they are
+NOT_RESULTS = ("jobs", "use_records")  # decide when and from where numbers are there, not what they are
+SAME_AS_PUBLISHED = ("seeds", "backbones", "top_k", "test_curve", "threads", "device")  # changing these spoils no comparison
 
 
 def datasets() -> list[str]:
@@ -104,15 +105,33 @@ def of_runs(values: dict) -> dict:
 
 def note(values: dict) -> str:
     """What a reader of a table must know of its making: results-changing parameters that differ from the data set's
-    file, and data that are not the published ones. Empty if neither.
+    file, data that are not the published ones, and records of runs on other data. Empty if none of these.
 
-    Notebooks put this on every table and figure, so that a reduced run cannot be taken for the released one.
+    Notebooks put this on every table and figure, so that a reduced run cannot be taken for the released one. ``values``
+    may hold other things than parameters, as a notebook's ``globals()`` does.
     """
+    dataset = values["dataset"]
+    released = read(dataset)
+    changed = ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in _changed(values))
+    remarks = [f"not the released settings: {changed}"] if changed else []
+    remarks += data.card(dataset).get("warnings", [])
+    if values.get("use_records") and (differing := runs.records_of_other_data(dataset)):
+        remarks.append(f"records of runs with another {', another '.join(differing)} than the one here")
+    return "; ".join(remarks)
+
+
+def unlike_published(values: dict) -> str:
+    """Why runs with these parameters cannot be held against published numbers; empty where they can.
+
+    The data set's file has the published settings; fewer seeds, other backbones or another K spoil no comparison.
+    """
+    changed = [key for key in _changed(values) if key not in SAME_AS_PUBLISHED]
+    return f"changed from the published settings: {', '.join(changed)}" if changed else ""
+
+
+def _changed(values: dict) -> list[str]:
     released = read(values["dataset"])
-    differing = [key for key in values if key not in NOT_RESULTS and values[key] != released[key]]
-    changed = ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in differing)
-    warned = data.card(values["dataset"]).get("warnings", [])
-    return "; ".join(([f"not the released settings: {changed}"] if changed else []) + warned)
+    return [key for key in released if key in values and key not in NOT_RESULTS and values[key] != released[key]]
 
 
 def _fits(value, wanted: str) -> bool:

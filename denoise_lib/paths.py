@@ -1,11 +1,12 @@
-"""Where things lie. ``DENOISE_HOME`` moves data, results and figures out of the project, as the tests do."""
+"""Where things lie. ``DENOISE_HOME`` moves data, results and figures out of the project, as the tests do;
+``DENOISE_PARAMS`` names another folder of parameter files, as the benchmarks do."""
 
 import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = PROJECT / "notebooks"
-PARAMS = PROJECT / "params"
+PARAMS = Path(os.environ.get("DENOISE_PARAMS") or PROJECT / "params").resolve()
 
 
 def home() -> Path:

@@ -1,6 +1,7 @@
 """Tables and figures from finished runs. Frames in, a frame or a ``Figure`` out; ``publish*`` write them to disk."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ STYLES = {
     "T-CE": dict(color="#0072B2", linestyle="--"),
     "R-CE": dict(color="#D55E00", linestyle="-."),
 }
+MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 MAIN_COLUMNS = (
     "backbone method metric k mean low high n_seeds change change_low change_high against_ce published source verdict"
@@ -40,21 +42,37 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
-    """Every mean of every run, tidy: ``backbone, method, seed, metric, k, value``."""
+    """Every mean of every run, tidy: ``backbone, method, seed, metric, k, value``.
+
+    ``users``: all, warm (with training rows) or cold (without).
+    """
     frames = []
     for run in runs:
-        frame = run.metrics.query("part == @part and users == @users")[["metric", "k", "value"]]
+        frame = _means(run.metrics.query("part == @part"), users)
         about = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
         frames.append(frame.assign(**about))
     return pd.concat(frames, ignore_index=True)[["backbone", "method", "seed", "metric", "k", "value"]]
 
 
-def main_table(runs: list[Run], note: str = "", part: str = "test", users: str = "all") -> pd.DataFrame:
+def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
+    if users != "cold":
+        return metrics.loc[metrics["users"] == users, ["metric", "k", "value"]]
+    # A run keeps the means over all and over warm users; the rest of the sum is the cold users'.
+    wide = metrics.pivot(index=["metric", "k"], columns="users", values=["value", "n_users"])
+    total = wide["value"] * wide["n_users"]
+    cold = (total["all"] - total["warm"].fillna(0)) / (wide["n_users"]["all"] - wide["n_users"]["warm"])
+    return cold.rename("value").reindex(metrics.loc[metrics["users"] == "all"].set_index(["metric", "k"]).index).reset_index()
+
+
+def main_table(
+    runs: list[Run], note: str = "", part: str = "test", users: str = "all", baselines: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
     ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences.
     ``against_ce`` is better or worse where that interval leaves out 0, else unresolved; the intervals are not corrected
-    for their number. ``note`` fills the last column, which says how a run differs from the released one.
+    for their number. ``note`` fills the last column, which says how a run differs from the released one. ``baselines``
+    (of :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
     """
     rows = []
     values = values_of(runs, part, users)
@@ -66,9 +84,12 @@ def main_table(runs: list[Run], note: str = "", part: str = "test", users: str =
             row["n_seeds"] = by_seed[method].count()
             if method != "CE" and "CE" in by_seed:
                 change, change_low, change_high = interval((by_seed[method] - by_seed["CE"]).dropna())
-                verdict = "better" if change_low > 0 else "worse" if change_high < 0 else "unresolved"
-                row |= dict(change=change, change_low=change_low, change_high=change_high, against_ce=verdict)
+                outcome = _outcome(change_low, change_high)
+                row |= dict(change=change, change_low=change_low, change_high=change_high, against_ce=outcome)
             rows.append(row)
+    if baselines is not None:
+        cells = baselines[baselines["users"] == users].rename(columns={"value": "mean"})
+        rows += cells.assign(backbone="", n_seeds=1)[["backbone", "method", "metric", "k", "mean", "n_seeds"]].to_dict("records")
     return pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note"]).assign(note=note)
 
 
@@ -78,18 +99,25 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("recall", "ndcg")) -
     A cell is the mean ± half its interval, then in parentheses the change against CE ± half its interval, marked
     ▲ better or ▼ worse where that interval leaves out 0.
     """
-    marks = {"better": " ▲", "worse": " ▼"}
     rows = table[table["metric"].isin(metrics)]
     cells = [
         f"{row.mean:.4f}{_half(row.mean, row.high)}"
-        + ("" if pd.isna(row.change) else f" ({row.change:+.4f}{_half(row.change, row.change_high)})")
-        + marks.get(row.against_ce, "")
+        + ("" if pd.isna(row.change) else f" ({_signed(row.change)}{_half(row.change, row.change_high)})")
+        + MARKS.get(row.against_ce, "")
         for row in rows.itertuples()
     ]
     columns = [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
     wide = rows.assign(column=columns, cell=cells).pivot(index=["backbone", "method"], columns="column", values="cell")
     order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
     return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
+
+
+def _outcome(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "unresolved"
+
+
+def _signed(change: float) -> str:
+    return f"{round(change, 4) + 0.0:+.4f}"  # adding 0 turns -0 into 0
 
 
 def _half(middle: float, high: float) -> str:
@@ -134,33 +162,45 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
 
 
-def same_step_table(runs: list[Run], k: int) -> pd.DataFrame:
+def same_step_table(runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
     """Better loss or longer training? Each method's test metrics beside CE's **at the step that the method selected**.
 
-    ``own steps`` is the difference of the main table, each at its own selected step; ``same step`` is what remains of
-    it when CE is read from its curve at the method's step. Both are paired by seed, with 95 % intervals. Needs runs
-    with ``test_curve``.
+    ``own_steps`` is the difference of the main table, each at its own selected step; ``same_step`` is what remains of
+    it when CE is read from its curve at the method's step. Both are means of differences paired by seed, with 95 %
+    intervals ``*_low, *_high``; ``at_same_step`` is better, worse or unresolved. Needs runs with ``test_curve``.
     """
     curves_of = {(run.settings.backbone, run.settings.method, run.settings.seed): run for run in runs}
     rows = []
     for (backbone, method), group in _grouped(runs):
         if method == "CE":
             continue
-        for metric in ("recall", "ndcg"):
+        for metric, k in product(("recall", "ndcg"), ks):
             column = f"{metric}_{k}_test"
-            own, same = [], []
+            differences = {"own_steps": [], "same_step": []}
             for run in group:
                 ce = curves_of.get((backbone, "CE", run.settings.seed))
                 if ce is not None:
                     curve = ce.history.set_index("step")[column]
-                    own.append(run.value(metric, k) - curve[ce.selected_step])
-                    same.append(run.value(metric, k) - curve[run.selected_step])
-            row = dict(backbone=backbone, method=method, metric=f"{METRIC_NAMES[metric]}@{k}")
-            for name, values in (("own steps", own), ("same step", same)):
-                mean, _, high = interval(values)
-                row[name] = f"{mean:+.4f}{_half(mean, high)}"
-            rows.append(row)
-    return pd.DataFrame(rows).set_index(["backbone", "method", "metric"])
+                    differences["own_steps"].append(run.value(metric, k) - curve[ce.selected_step])
+                    differences["same_step"].append(run.value(metric, k) - curve[run.selected_step])
+            row = dict(backbone=backbone, method=method, metric=metric, k=k)
+            for name, values in differences.items():
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values)))
+            rows.append(row | {"at_same_step": _outcome(row["same_step_low"], row["same_step_high"])})
+    return pd.DataFrame(rows)
+
+
+def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table as people read it, marked like the main table."""
+    cells = {
+        name.replace("_", " "): [
+            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}" + MARKS[_outcome(row[f"{name}_low"], row[f"{name}_high"])]
+            for _, row in table.iterrows()
+        ]
+        for name in ("own_steps", "same_step")
+    }
+    metrics = [f"{METRIC_NAMES[row.metric]}@{row.k}" for row in table.itertuples()]
+    return table[["backbone", "method"]].assign(metric=metrics, **cells).set_index(["backbone", "method", "metric"])
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:
@@ -199,6 +239,38 @@ def counts_table(split: Split) -> pd.DataFrame:
         users, items = (len(np.unique(ids)) for ids in (interactions.users, interactions.items))
         rows.append(dict(part=part, interactions=len(interactions), users=users, items=items, false_positives=noise))
     return pd.DataFrame(rows).set_index("part")
+
+
+def reach_table(split: Split) -> pd.DataFrame:
+    """What the test part lets any model reach, for users with and without training rows.
+
+    ``masked``: rows whose pair is in train or valid, which the ranking leaves out. ``item not in train``: rows whose item
+    no training row has, so that it was only ever seen as a negative. The ceilings are mean Recall over users if every
+    row that is left were ranked first: without the masked ones, and without those items too.
+    """
+    test = split.test
+    masked = np.asarray(split.matrix(split.train, split.valid)[test.users, test.items]).ravel() > 0
+    unseen = ~np.isin(test.items, split.train.items)
+    in_train, in_valid = (np.isin(test.users, part.users) for part in (split.train, split.valid))
+    groups = {
+        "all": np.ones(len(test), bool),
+        "with training rows": in_train,
+        "without training rows": ~in_train,
+        "without training and validation rows": ~in_train & ~in_valid,
+    }
+    rows = []
+    for name, group in groups.items():
+        ceilings = [_mean_share(test.users[group], left[group]) for left in (~masked, ~masked & ~unseen)]
+        rows.append(
+            {"test users": name, "users": len(np.unique(test.users[group])), "rows": group.sum()}
+            | {"masked": (masked & group).sum(), "item not in train": (unseen & group).sum()}
+            | {"Recall ceiling": ceilings[0], "ceiling over items of train": ceilings[1]}
+        )
+    return pd.DataFrame(rows).set_index("test users").query("users > 0").round(4)
+
+
+def _mean_share(users: np.ndarray, left: np.ndarray) -> float:
+    return float(pd.Series(left).groupby(users).mean().mean()) if len(users) else np.nan
 
 
 def expected_table(found: dict[str, int], expected: dict[str, int], declared_differences: dict[str, int]) -> pd.DataFrame:
@@ -267,6 +339,43 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
         top.set_title(backbone, fontsize=10)
         bottom.set_xlabel("optimizer step")
     axes[0, -1].legend(frameon=False)
+    return figure
+
+
+def published_figure(points: pd.DataFrame, published: pd.DataFrame, column: str, label: str) -> Figure:
+    """Our curves of one column over the published ones, one panel per published backbone and method.
+
+    Args:
+        points: of :func:`histories`.
+        published: of :func:`denoise_lib.verdicts.published_curves`.
+        column: ``train_loss`` or ``valid_loss``.
+        label: of the vertical axis.
+
+    A thin line is a seed of ours, the black one their mean; dots are selected steps, theirs the least published loss.
+    """
+    cells = [
+        (cell, theirs, ours)
+        for cell, theirs in published.groupby(["backbone", "method"], sort=False)
+        if len(ours := points[(points["backbone"] == cell[0]) & (points["method"] == cell[1])])
+    ]
+    n_rows = len({cell[0] for cell, _, _ in cells})
+    n_columns = -(-len(cells) // n_rows)
+    figure = Figure(figsize=(1 + 3 * n_columns, 0.5 + 2.4 * n_rows), layout="constrained")
+    for axis, ((backbone, method), theirs, ours) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, cells):
+        for _, seed in ours.groupby("seed"):
+            axis.plot(seed["step"], seed[column], color="#666666", linewidth=0.4, alpha=0.5)
+            kept = seed[seed["selected"]]
+            axis.plot(kept["step"], kept[column], "o", color="black", markersize=3)
+        mean = ours.groupby("step")[column].mean()
+        axis.plot(mean.index, mean, color="black", linewidth=1.3, label="ours")
+        axis.plot(theirs["step"], theirs[column], color="#D55E00", linewidth=1.3, linestyle="--", label="published")
+        best = theirs.loc[theirs["valid_loss"].idxmin()]
+        axis.plot(best["step"], best[column], "D", color="#D55E00", markersize=5)
+        axis.set_title(f"{backbone} {method}", fontsize=10)
+        axis.set_xlabel("optimizer step")
+        axis.grid(alpha=0.25)
+    figure.supylabel(label, fontsize=10)
+    figure.axes[0].legend(frameon=False)
     return figure
 
 

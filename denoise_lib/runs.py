@@ -8,6 +8,8 @@ A run is a pure function of its settings and its data, so a notebook asks for ru
         metrics.csv    means over users: part, users, metric, k, value, n_users
         per_user.npz   the test metrics of every user
         model.pt       weights (a state dict)
+
+The first three of them, kept under version control in ``results/<dataset>/records/<id>/``, are a run's *record*.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -211,37 +214,74 @@ class Run:
         return float(rows["value"].item())
 
     def per_user(self) -> dict[str, np.ndarray]:
-        """``users (U,)``, ``ks`` and the test ``precision, recall, ndcg, mrr (U, len(ks))``."""
+        """``users (U,)``, ``ks`` and the test ``precision, recall, ndcg, mrr (U, len(ks))``. A record has none."""
         with np.load(self.folder / "per_user.npz") as arrays:
             return dict(arrays)
 
     def model(self) -> torch.nn.Module:
-        """The trained model, on the CPU and in evaluation mode."""
+        """The trained model, on the CPU and in evaluation mode. A record has none."""
         model = build_model(self.settings, load_split(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
 
-def map_runs(settings: list[Settings], jobs: int | str = "auto", label: str = "runs") -> list[Run]:
+def map_runs(
+    settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
+) -> list[Run]:
     """Computes the runs that are not on disk yet and returns all, in the order asked for.
 
     Args:
         settings: the runs; repeated ones are computed once.
         jobs: runs side by side; ``"auto"``: as many as ``jobs * threads`` fit on the machine's cores.
         label: of the progress bar.
+        use_records: a run that is not on disk but has a record is read from it and not computed.
 
     Raises:
         RuntimeError: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
     for stage in ([half for run in settings for half in run.pretrained], settings):
-        missing = [run for run in dict.fromkeys(stage) if not run.folder.exists()]
+        missing = [run for run in dict.fromkeys(stage) if not found(run, use_records)]
         _compute_all(missing, jobs, label)
-    return [load_run(run) for run in settings]
+    return [load_run(run, found(run, use_records)) for run in settings]
 
 
-def load_run(settings: Settings) -> Run:
-    """Reads a finished run."""
-    folder = settings.folder
+def found(run: Settings, use_records: bool = False) -> Path | None:
+    """The folder of a finished run, or of its record where that will do; None where there is neither."""
+    return run.folder if run.folder.exists() else record_of(run) if use_records else None
+
+
+def record_of(run: Settings) -> Path | None:
+    """The record of a run with these settings, on whatever device and with whatever data files it was made."""
+
+    def comparable(settings: dict) -> dict:
+        return {k: v for k, v in settings.items() if v not in (None, [], ()) and k not in ("device", "threads", "pretrained")}
+
+    wanted = comparable(json.loads(json.dumps(asdict(run))))
+    prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
+    for file in sorted((paths.results(run.dataset) / "records").glob(f"{prefix}*/run.json")):
+        info = json.loads(file.read_text())
+        if info["result_version"] == RESULT_VERSION and comparable(info["settings"]) == wanted:
+            return file.parent
+    return None
+
+
+def records_of_other_data(dataset: str) -> list[str]:
+    """The data files that differ between here and any record of a data set."""
+    here = datasets.checksums(dataset)
+    infos = (json.loads(file.read_text()) for file in (paths.results(dataset) / "records").glob("*/run.json"))
+    return sorted({name for info in infos for name, digest in info["data"].items() if here.get(name) != digest})
+
+
+def keep_record(run: Settings) -> None:
+    """Copies a finished run's ``run.json``, ``history.csv`` and ``metrics.csv`` to its record."""
+    with replacing_folder(paths.results(run.dataset) / "records" / run.id()) as folder:
+        for name in ("run.json", "history.csv", "metrics.csv"):
+            shutil.copyfile(run.folder / name, folder / name)
+
+
+def load_run(settings: Settings, folder: Path | None = None) -> Run:
+    """Reads a finished run, from its own folder or from that of its record."""
+    folder = folder or settings.folder
     info = json.loads((folder / "run.json").read_text())
     return Run(settings, folder, info, pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "metrics.csv"))
 

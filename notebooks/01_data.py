@@ -51,7 +51,7 @@ declared_differences: dict[str, int] = {}  # counts that differ from these, know
 
 # %%
 split = datasets.load(dataset)
-note = params.note(dict(dataset=dataset, expected=expected, declared_differences=declared_differences))
+note = params.note(globals())
 Markdown("\n".join(f"- **{key}**: {value}" for key, value in datasets.card(dataset).items()))
 
 # %% [markdown]
@@ -100,6 +100,12 @@ report.publish_table(parts, dataset, "parts", note)
 
 # %%
 report.publish_table(check_split(split), dataset, "checks", note)
+
+# %% [markdown]
+# What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.
+
+# %%
+report.publish_table(report.reach_table(split), dataset, "reach", note)
 
 # %% [markdown]
 # Sampled negatives must never be observed interactions. Here is one draw for every training row, checked against all of them.

@@ -54,6 +54,7 @@ beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
 
 # %% [markdown]
 # A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. One row per backbone and method, with the settings that are its own. `note` is empty unless a parameter differs from the data set's file.
@@ -61,7 +62,7 @@ jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 # %% tags=["nbval-check-output"]
 options = params.of_runs(globals())
 settings = plan(["CE", "T-CE"], **options)
-note = params.note(options)
+note = params.note(globals())
 report.settings_table(settings)
 
 # %% [markdown]
@@ -94,7 +95,7 @@ report.publish_figure(
 # Runs that are on disk are read, the others are computed now; the CE runs are shared by 02 and 03, whichever comes first. The progress bar counts runs.
 
 # %%
-runs = map_runs(settings, jobs, label="02: CE and T-CE")
+runs = map_runs(settings, jobs, label="02: CE and T-CE", use_records=use_records)
 
 # %% [markdown]
 # ## Loss curves

@@ -20,8 +20,11 @@
 
 # %%
 try:
-    from denoise_lib import datasets, params, paths, report
-    from denoise_lib.runs import map_runs, plan
+    from IPython.display import Markdown
+
+    from denoise_lib import datasets, params, report, verdicts
+    from denoise_lib.baselines import baselines
+    from denoise_lib.runs import load_split, map_runs, plan
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
@@ -54,23 +57,39 @@ beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
 
 # %% [markdown]
-# All runs of the main comparison.
+# All runs of the main comparison, and rankings by popularity in the same protocol.
 
 # %%
 options = params.of_runs(globals())
-note = params.note(options)
-runs = map_runs(plan(["CE", "T-CE", "R-CE"], **options), jobs, label="04: all methods")
+note = params.note(globals())
+runs = map_runs(plan(["CE", "T-CE", "R-CE"], **options), jobs, label="04: all methods", use_records=use_records)
+popular = baselines(load_split(runs[0].settings), top_k)
 
 # %% [markdown]
 # ## The main table
 #
-# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, then the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark intervals that leave out 0. The intervals are not corrected for their number: of twenty true zeros, one is marked by chance. Precision and MRR are in the CSV.
+# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, then the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark intervals that leave out 0. The intervals are not corrected for their number: of twenty true zeros, one is marked by chance. Precision and MRR are in the CSV. The last rows are not trained: *MostPop* ranks items by their training interactions, the same for every user. *MostPop (train + valid)* counts the validation part too, which no trained model sees: no fair competitor, but it tells how much validation gives away of test.
 
 # %%
-table = report.main_table(runs, note)
+table = verdicts.with_published(
+    report.main_table(runs, note, baselines=popular), dataset, params.unlike_published(globals())
+)
 report.publish_table(table, dataset, "main", note, shown=report.readable(table))
+
+# %% [markdown]
+# ## Beside the published numbers
+#
+# A published number is one run. *reproduced*: our mean is within ±4 % of it. *within seed noise*: it is not, but the published number lies in the 95 % prediction interval for one further run of ours, mean ± t·s·√(1 + 1/n). *one more run* is half that interval relative to our mean: where it is wide, the verdict is cheap. *not reproduced (higher)* or *(lower)* says where ours lies.
+
+# %%
+if table["published"].notna().any():
+    beside = report.publish_table(verdicts.beside_published(table), dataset, "published", note)
+else:
+    beside = Markdown("The paper has no numbers for this data set.")
+beside
 
 # %% [markdown]
 # ## The changes at a glance
@@ -113,20 +132,59 @@ report.publish_figure(
 
 # %%
 if test_curve:
-    same_step = report.same_step_table(runs, k)
-    answer = report.publish_table(same_step, dataset, "same_step", note)
+    same_step = report.same_step_table(runs, top_k)
+    at_k = report.readable_same_step(same_step[same_step["k"] == k])
+    answer = report.publish_table(same_step, dataset, "same_step", note, shown=at_k)
 else:
-    answer = "Set test_curve to true to see this."
+    answer = Markdown("Set `test_curve` to true to see this.")
 answer
 
 # %% [markdown]
-# ## Users with training rows only
+# ## Over the published curves
 #
-# A *warm* user has at least one training interaction; the others keep the embedding that they were given at random. Where all test users are warm, this table repeats the main one.
+# Our loss curves (black, a thin line per seed) over those of the authors' logs (dashed), with selected steps as dots and diamonds. Their validation loss is a sum of batch means, as ours is under `protocol: authors`. Curves that agree from the first point on say that data, sampling, loss and optimizer agree; where they part late, training does.
 
 # %%
-warm = report.main_table(runs, note, users="warm")
+theirs = verdicts.published_curves(dataset)
+if len(theirs):
+    over = report.publish_figure(
+        report.published_figure(points, theirs, "valid_loss", "own validation loss"), theirs, dataset,
+        "published_valid_loss", "Our validation loss over the published one, by backbone and method", note,
+    )
+else:
+    over = Markdown("The authors published no logs for this data set.")
+over
+
+# %% [markdown]
+# The same for the training loss; ours is the mean since the last point, theirs as it was logged.
+
+# %%
+if len(theirs):
+    over = report.publish_figure(
+        report.published_figure(points, theirs, "train_loss", "training loss"), theirs, dataset,
+        "published_train_loss", "Our training loss over the published one, by backbone and method", note,
+    )
+over
+
+# %% [markdown]
+# ## Users with and without training rows
+#
+# A *warm* user has at least one training interaction; a *cold* one keeps the embedding that was drawn at random, so a model can rank by little more than popularity there. First the warm ones; where all test users are warm, this repeats the main table.
+
+# %%
+warm = report.main_table(runs, note, users="warm", baselines=popular)
 report.publish_table(warm, dataset, "main_warm_users", note, shown=report.readable(warm))
+
+# %% [markdown]
+# The cold ones.
+
+# %%
+if (popular["users"] == "cold").any():
+    cold = report.main_table(runs, note, users="cold", baselines=popular)
+    others = report.publish_table(cold, dataset, "main_cold_users", note, shown=report.readable(cold))
+else:
+    others = Markdown("Every test user has training rows.")
+others
 
 # %% [markdown]
 # ## Validation beside test

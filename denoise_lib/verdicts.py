@@ -1,0 +1,309 @@
+"""The published numbers beside ours, and what each difference means: ``results/verdicts.csv`` and ``VERDICTS.md``."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from math import isnan, sqrt
+
+import pandas as pd
+
+from denoise_lib import paths
+from denoise_lib.files import replacing
+from denoise_lib.report import METRIC_NAMES
+
+TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
+NOT_RUN = "not run here: data not obtainable"
+CELL = ["backbone", "method", "metric", "k"]
+TITLES = {"adressa": "Adressa", "amazon_book": "Amazon-book", "yelp": "Yelp", "ml100k": "MovieLens-100K"}
+
+
+# --------------------------------------------------------------------------------------------------------- one number
+
+
+def published() -> pd.DataFrame:
+    """The 108 numbers of the paper's main table: ``dataset, backbone, method, metric, k, value, source``.
+
+    ``source`` is the authors' log file and its commit, or ``from memory``: no run of CDAE was published, and its rows
+    of the paper could not be read again.
+    """
+    return pd.read_csv(files("denoise_lib") / "published.csv")
+
+
+def published_curves(dataset: str) -> pd.DataFrame:
+    """The evaluation points of the authors' logs: ``backbone, method, step, train_loss, valid_loss, source``.
+
+    ``valid_loss`` is a sum of batch means, as ``protocol: authors`` records it.
+    """
+    points = pd.read_csv(files("denoise_lib") / "published_curves.csv")
+    return points[points["dataset"] == dataset].drop(columns="dataset")
+
+
+def prediction_half(half: float, n_seeds: int) -> float:
+    r"""Half the 95 % prediction interval for one further run, :math:`t\, s \sqrt{1 + 1/n}`, from half the confidence
+    interval of the mean, :math:`t\, s / \sqrt n`."""
+    return half * sqrt(n_seeds + 1)
+
+
+def verdict(mean: float, half: float, n_seeds: int, published: float) -> str:
+    """What our runs say of a published number, which is a single run.
+
+    Args:
+        mean: ours, over seeds.
+        half: half the 95 % t-interval of the mean; NaN for one seed.
+        n_seeds: number of our runs.
+        published: the published number.
+
+    Returns:
+        ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in
+        the 95 % prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies.
+        ``cannot be checked (…)``: off by more than 4 % with one seed, so that nothing is known of the noise.
+    """
+    if abs(mean - published) <= TOLERANCE * published + 1e-12:
+        return "reproduced"
+    if n_seeds < 2 or isnan(half):
+        return "cannot be checked (one seed)"
+    if abs(mean - published) <= prediction_half(half, n_seeds):
+        return "within seed noise"
+    return f"not reproduced ({'higher' if mean > published else 'lower'})"
+
+
+def with_published(table: pd.DataFrame, dataset: str, unlike: str = "") -> pd.DataFrame:
+    """A main table with its columns ``published, source, verdict`` filled, and three more: ``difference`` (relative, ours
+    to the published) and the 95 % prediction interval ``prediction_low, prediction_high`` for one further run.
+
+    ``unlike`` says why runs cannot be held against the published numbers at all, such as changed settings.
+    """
+    known = published().query("dataset == @dataset").drop(columns="dataset").rename(columns={"value": "published"})
+    table = table.drop(columns=["published", "source"]).merge(known, on=CELL, how="left")
+    half = [prediction_half(high - mean, n) for mean, high, n in zip(table["mean"], table["high"], table["n_seeds"])]
+    verdicts = [
+        None if isnan(row.published) else
+        f"cannot be checked ({unlike})" if unlike else verdict(row.mean, row.high - row.mean, row.n_seeds, row.published)
+        for row in table.itertuples()
+    ]  # fmt: skip
+    return table.assign(
+        verdict=pd.Series(verdicts, dtype=object),
+        difference=table["mean"] / table["published"] - 1,
+        prediction_low=table["mean"] - half,
+        prediction_high=table["mean"] + half,
+    )
+
+
+def beside_published(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a published number, for readers: both numbers, their relative difference, the width of what
+    one more run of ours would do (half the prediction interval, relative to the mean), the verdict and the source."""
+    rows = table[table["published"].notna()]
+    return pd.DataFrame(
+        {
+            "backbone": rows["backbone"],
+            "method": rows["method"],
+            "metric": [f"{METRIC_NAMES[row.metric]}@{row.k}" for row in rows.itertuples()],
+            "published": rows["published"].map("{:.4f}".format),
+            "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
+            "seeds": rows["n_seeds"].map("{:.0f}".format),
+            "difference": rows["difference"].map("{:+.1%}".format),
+            "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
+            "verdict": rows["verdict"],
+            "source": rows["source"],
+        }
+    ).replace([" ± nan$", "^.?.?nan%?$"], ["", "–"], regex=True).set_index(["backbone", "method", "metric"])
+
+
+# ---------------------------------------------------------------------------------------------------- all the numbers
+
+
+def numbers() -> pd.DataFrame:
+    """Every published number with its verdict, from whatever ``results/<dataset>/tables/main.csv`` exist: 108 rows."""
+    rows = published().rename(columns={"value": "published"})
+    ours = [table.assign(dataset=name) for name in rows["dataset"].unique() if (table := _table(name, "main")) is not None]
+    columns = ["mean", "low", "high", "n_seeds", "difference", "prediction_low", "prediction_high", "verdict", "note"]
+    if ours:
+        rows = rows.merge(pd.concat(ours)[["dataset", *CELL, *columns]], on=["dataset", *CELL], how="left")
+    rows = rows.reindex(columns=["dataset", *CELL, "published", "source", *columns])
+    has_table = rows["dataset"].isin({table["dataset"].iloc[0] for table in ours})
+    found = rows["verdict"].astype(object).fillna("cannot be checked (not among the runs of this table)")
+    return rows.assign(verdict=found.where(has_table, NOT_RUN))
+
+
+def _table(dataset: str, name: str) -> pd.DataFrame | None:
+    file = paths.results(dataset) / "tables" / f"{name}.csv"
+    return pd.read_csv(file, keep_default_na=False, na_values=[""]) if file.is_file() else None
+
+
+# ------------------------------------------------------------------------------------------------------------- claims
+
+NOT_MEASURED = "not yet measured"
+
+
+def claims() -> pd.DataFrame:
+    """The papers' claims, a line each: verdicts on Adressa and MovieLens-100K, computed from the tables there."""
+    rows = []
+
+    def claim(text: str, published: str, judge: Callable[[str], str], where: str) -> None:
+        rows.append({"claim": text, "published": published, **{TITLES[d]: judge(d) for d in ("adressa", "ml100k")}, "shown in": where})
+
+    for method in ("T-CE", "R-CE"):
+        claim(f"{method} improves on CE", _published_wins(method), lambda d: _improves(d, method), "`main.md`")
+    claim(
+        "the improvement is the loss's: it remains at the same step [ours: a condition for the two above]",
+        "not shown", _remains_at_same_step, "`same_step.md`",
+    )  # fmt: skip
+    claim("T-CE gains most on NeuMF", _gains(None), _most_on_neumf, "`main.md`")
+    claim("T-CE gains more than R-CE [from memory]", _gains(None, "R-CE") + " by R-CE", _more_than_rce, "`main.md`")
+    for text in (
+        "false positives have larger losses early and are memorised late (Fig. 3, 6)",
+        "T-CE drops mostly false positives (Fig. 8)",
+        "clean training beats normal training (Table 1)",
+        "inactive users gain too (Fig. 7)",
+        "the results are stable over hyper-parameters (Fig. 9)",
+        "fine-tuning, warm-up and colliding inference help (journal version)",
+    ):
+        claim(text, "figure or table from memory", _needs_flags if "Fig. 9" not in text else lambda d: NOT_MEASURED, "–")
+    return pd.DataFrame(rows)
+
+
+def _needs_flags(dataset: str) -> str:
+    return "cannot be checked (the train part at hand has no flags)" if dataset == "adressa" else NOT_MEASURED
+
+
+def _published_wins(method: str) -> str:
+    wide = published().pivot(index=["dataset", "backbone", "metric", "k"], columns="method", values="value")
+    higher = wide[method] > wide["CE"]
+    per_dataset = higher.groupby("dataset").agg(["sum", "count"])
+    found = ", ".join(f"{TITLES[name]} {row['sum']} of {row['count']}" for name, row in per_dataset.iterrows())
+    return f"higher in {higher.sum()} of {len(higher)} cells ({found}); CDAE from memory"
+
+
+def _improves(dataset: str, method: str) -> str:
+    table = _table(dataset, "main")
+    if table is None:
+        return NOT_RUN
+    rows = table[(table["method"] == method) & table["metric"].isin(["recall", "ndcg"])]
+    return _counted(rows["against_ce"])
+
+
+def _counted(outcomes: pd.Series) -> str:
+    """``reproduced``: better in more than half of the cells and worse in none; ``not``: better in none; else ``partly``."""
+    counts = {outcome: int((outcomes == outcome).sum()) for outcome in ("better", "worse", "unresolved")}
+    majority = counts["better"] > len(outcomes) / 2 and not counts["worse"]
+    name = "reproduced" if majority else "partly" if counts["better"] else "not"
+    return f"{name}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def _remains_at_same_step(dataset: str) -> str:
+    if _table(dataset, "main") is None:
+        return NOT_RUN
+    table = _table(dataset, "same_step")
+    if table is None:
+        return "cannot be checked (no test curve was recorded)"
+    gained = table[table["own_steps_low"] > 0]
+    if gained.empty:
+        return "not: there is no improvement to explain"
+    return _counted(gained["at_same_step"]) + f", of {len(gained)} improved cells"
+
+
+def _relative_gains(dataset: str | None, method: str = "T-CE") -> pd.Series:
+    """Mean over the Recall and NDCG cells of (method / CE - 1), by backbone; ``dataset`` None: published, all data sets."""
+    if dataset is None:
+        table, index = published().rename(columns={"value": "mean"}), ["dataset", "backbone", "metric", "k"]
+    else:
+        table, index = _table(dataset, "main"), ["backbone", "metric", "k"]
+    table = table[table["metric"].isin(["recall", "ndcg"]) & table["backbone"].notna()]
+    wide = table.pivot(index=index, columns="method", values="mean")
+    return (wide[method] / wide["CE"] - 1).groupby("backbone", sort=False).mean().dropna()
+
+
+def _gains(dataset: str | None, method: str = "T-CE") -> str:
+    return ", ".join(f"{backbone} {gain:+.1%}" for backbone, gain in _relative_gains(dataset, method).items())
+
+
+def _most_on_neumf(dataset: str) -> str:
+    if _table(dataset, "main") is None:
+        return NOT_RUN
+    gains = _relative_gains(dataset)
+    if "NeuMF" not in gains or len(gains) < 2:
+        return "cannot be checked (backbones not run)"
+    holds = gains["NeuMF"] == gains.max() and gains["NeuMF"] > 0
+    return f"{'reproduced' if holds else 'not'} (order of means, untested): {_gains(dataset)}"
+
+
+def _more_than_rce(dataset: str) -> str:
+    if _table(dataset, "main") is None:
+        return NOT_RUN
+    larger = _relative_gains(dataset) > _relative_gains(dataset, "R-CE")
+    name = "reproduced" if larger.all() else "partly" if larger.any() else "not"
+    return f"{name} (order of means, untested): larger on {larger.sum()} of {len(larger)} backbones; R-CE {_gains(dataset, 'R-CE')}"
+
+
+# --------------------------------------------------------------------------------------------------------------- page
+
+_HEAD = """# What was reproduced
+
+Written by `run_all.sh` from the tables under `results/`; do not edit. What each protocol does and where we depart from
+the paper is in [DEVIATIONS.md](DEVIATIONS.md).
+
+## Claims
+
+*reproduced*: better than CE in more than half of the cells (backbone x metric x K) and worse in none; *not*: better in
+none; *partly*: anything between. A cell counts as better or worse where the 95 % interval of the difference, paired by
+seed, leaves out 0; the intervals are not corrected for their number. Tables lie in `results/<dataset>/tables/`.
+MovieLens-100K is not a data set of the paper: a claim that holds or fails there says nothing about the paper's numbers.
+
+"""
+_NUMBERS = """
+## Numbers
+
+Each of the 108 published numbers is one run. *reproduced*: our mean is within ±4 % of it. *within seed noise*: it is
+not, but the published number lies in our 95 % prediction interval for one further run, mean ± t·s·√(1 + 1/n); this
+says that our runs scatter that widely, so read the column *one more run* before believing it. *not reproduced
+(higher)* or *(lower)*: ours is above or below. Sources are log files of the authors' repository at commit 451779a;
+**CDAE's published numbers are from memory**: their verdicts are only as good as that.
+
+"""
+
+
+def write() -> None:
+    """Writes ``results/verdicts.csv`` (108 rows) and ``VERDICTS.md`` from whatever tables exist."""
+    rows = numbers()
+    with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
+        rows.to_csv(temporary, index=False)
+    with replacing(paths.home() / "VERDICTS.md") as temporary:
+        temporary.write_text(_HEAD + _markdown(claims()) + _NUMBERS + _markdown(_tally(rows)) + "".join(map(_section, *_by_dataset(rows))))
+
+
+def _by_dataset(rows: pd.DataFrame) -> tuple:
+    return tuple(zip(*rows.groupby("dataset", sort=False)))
+
+
+def _tally(rows: pd.DataFrame) -> pd.DataFrame:
+    """How often each verdict was given, by data set and by whether the published number is from a log."""
+    rows = rows.assign(dataset=rows["dataset"].map(TITLES), published=rows["source"].map(lambda s: s if s == "from memory" else "logs"))
+    return rows.value_counts(["dataset", "published", "verdict"], sort=False).rename("numbers").reset_index()
+
+
+def _section(dataset: str, rows: pd.DataFrame) -> str:
+    lines = [f"\n### {TITLES[dataset]}\n\n"]
+    if rows["verdict"].eq(NOT_RUN).all():
+        lines.append(f"All rows: *{NOT_RUN}*. Published:\n\n{_markdown(_compact(rows))}")
+        return "".join(lines)
+    notes = rows["note"].dropna().unique()
+    lines += [f"*{note}*\n\n" for note in notes if note]
+    lines.append(_markdown(beside_published(rows).reset_index()))
+    baselines = _table(dataset, "main")
+    baselines = baselines[baselines["backbone"].isna() & baselines["metric"].isin(["recall", "ndcg"])]
+    if len(baselines):
+        lines.append("\nBaselines in the same protocol, without a published counterpart:\n\n")
+        cells = baselines.assign(column=[f"{METRIC_NAMES[row.metric]}@{row.k}" for row in baselines.itertuples()])
+        wide = cells.pivot(index="method", columns="column", values="mean")[cells["column"].unique()]
+        lines.append(_markdown(wide.map("{:.4f}".format).reset_index()))
+    return "".join(lines)
+
+
+def _compact(rows: pd.DataFrame) -> pd.DataFrame:
+    cells = rows.assign(column=[f"{METRIC_NAMES[row.metric]}@{row.k}" for row in rows.itertuples()])
+    wide = cells.pivot(index=["backbone", "method", "source"], columns="column", values="published")
+    order = cells[["backbone", "method", "source"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(order), list(cells["column"].unique())].map("{:.4f}".format).reset_index()
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True) + "\n"
