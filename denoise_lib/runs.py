@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import joblib
@@ -103,7 +103,7 @@ def plan(
     *,
     dataset: str,
     backbones: list[str],
-    seeds: list[int],
+    seeds: list[int] | dict[str, list[int]],
     protocol: str,
     epochs: int | dict[str, int],
     batch_size: int,
@@ -122,8 +122,8 @@ def plan(
     threads: int,
     device: str,
 ) -> list[Settings]:
-    """The settings of every (backbone, method, seed). ``epochs``, ``max_drop_rate``, ``ramp_steps`` and ``beta`` are
-    one value or a map from backbone to value; ``device: auto`` is CUDA where there is one.
+    """The settings of every (backbone, method, seed). ``seeds``, ``epochs``, ``max_drop_rate``, ``ramp_steps`` and
+    ``beta`` are one value or a map from backbone to value; ``device: auto`` is CUDA where there is one.
 
     Raises:
         ValueError: a value out of range, or a map that lacks a backbone.
@@ -132,20 +132,22 @@ def plan(
     _check_choices("methods", methods, METHODS)
     _check_choices("protocol", [protocol], PROTOCOLS)
     _check_choices("device", [device], ("auto", "cpu", "cuda"))
-    for name, values in dict(seeds=seeds, top_k=top_k, backbones=backbones).items():
+    lists = seeds.values() if isinstance(seeds, dict) else [seeds]
+    for name, values in [*(("seeds", values) for values in lists), ("top_k", top_k), ("backbones", backbones)]:
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def settings(backbone: str, method: str, seed: int) -> Settings:
-        def own(name: str, value):
-            if not isinstance(value, dict):
-                return value
-            if backbone not in value:
-                raise ValueError(f"{name} names {', '.join(value)}, but not {backbone}; give it one value or add it")
-            return value[backbone]
+    def own_value(backbone: str, name: str, value):
+        if not isinstance(value, dict):
+            return value
+        if backbone not in value:
+            raise ValueError(f"{name} names {', '.join(value)}, but not {backbone}; give it one value or add it")
+        return value[backbone]
 
+    def settings(backbone: str, method: str, seed: int) -> Settings:
+        own = partial(own_value, backbone)
         is_cdae, is_tce = backbone == "CDAE", method == "T-CE"
         run = Settings(
             dataset, backbone, method, seed, protocol, own("epochs", epochs), batch_size, lr, n_negatives, eval_every,
@@ -164,7 +166,12 @@ def plan(
         _check_ranges(run)
         return run
 
-    return [settings(backbone, method, seed) for backbone in backbones for method in methods for seed in seeds]
+    return [
+        settings(backbone, method, seed)
+        for backbone in backbones
+        for method in methods
+        for seed in own_value(backbone, "seeds", seeds)
+    ]
 
 
 def _check_choices(name: str, values: Iterable[str], choices: tuple[str, ...]) -> None:

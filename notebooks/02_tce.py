@@ -35,7 +35,7 @@ except ModuleNotFoundError as missing:
 # Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
 dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
 backbones: list[str] = ["GMF", "NeuMF", "CDAE"]  # of GMF, MLP, NeuMF, NeuMF-pre, CDAE
-seeds: list[int] = [1, 2, 3]  # one run each; intervals are over them
+seeds: list[int] | dict[str, list[int]] = [1, 2, 3]  # one run each; intervals are over them
 protocol: str = "corrected"  # corrected or authors: see DEVIATIONS.md
 dim: int = 16  # width of the embeddings and of the tower's last layer
 n_layers: int = 2  # layers of the tower, MLP and NeuMF

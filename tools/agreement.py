@@ -17,6 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
@@ -63,7 +64,7 @@ def compare_metrics(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 def holm(p: pd.Series) -> pd.Series:
     """Holm's step-down correction of p-values."""
     ordered = p.sort_values()
-    return (ordered * range(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
+    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
 def compare_steps(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
