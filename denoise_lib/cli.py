@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--use-records", action="store_true", help="reads results/<dataset>/records in the place of runs that are not on disk"
     )
     parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
+    parser.add_argument("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
     return parser
 
 
@@ -59,6 +60,12 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.list:
         for name, (_, planned) in chosen.items():
             print(_state(name, planned))
+        return 0
+    if options.dry_run:
+        from denoise_lib.dry_run import describe
+
+        for values, planned in chosen.values():
+            print(describe(values, planned), flush=True)
         return 0
     for name, (values, _) in chosen.items():
         with _only_one(name):

@@ -342,29 +342,35 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
     return figure
 
 
-def published_figure(points: pd.DataFrame, published: pd.DataFrame, column: str, label: str) -> Figure:
+def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``."""
+    cells = set(zip(points["backbone"], points["method"]))
+    known = [cell in cells for cell in zip(published["backbone"], published["method"])]
+    return pd.concat([points.assign(of="ours"), published[known].assign(of="published")], ignore_index=True)
+
+
+def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
     """Our curves of one column over the published ones, one panel per published backbone and method.
 
     Args:
-        points: of :func:`histories`.
-        published: of :func:`denoise_lib.verdicts.published_curves`.
+        points: of :func:`with_published_points`.
         column: ``train_loss`` or ``valid_loss``.
         label: of the vertical axis.
 
     A thin line is a seed of ours, the black one their mean; dots are selected steps, theirs the least published loss.
     """
-    cells = [
-        (cell, theirs, ours)
-        for cell, theirs in published.groupby(["backbone", "method"], sort=False)
-        if len(ours := points[(points["backbone"] == cell[0]) & (points["method"] == cell[1])])
-    ]
-    n_rows = len({cell[0] for cell, _, _ in cells})
+    ours_of, cells = (
+        list(part.groupby(["backbone", "method"], sort=False)) for _, part in points.groupby("of", sort=False)
+    )
+    ours_of = dict(ours_of)
+    n_rows = len({backbone for (backbone, _), _ in cells})
     n_columns = -(-len(cells) // n_rows)
     figure = Figure(figsize=(1 + 3 * n_columns, 0.5 + 2.4 * n_rows), layout="constrained")
-    for axis, ((backbone, method), theirs, ours) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, cells):
+    for axis, ((backbone, method), theirs) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, cells):
+        ours = ours_of[backbone, method]
         for _, seed in ours.groupby("seed"):
             axis.plot(seed["step"], seed[column], color="#666666", linewidth=0.4, alpha=0.5)
-            kept = seed[seed["selected"]]
+            kept = seed[seed["selected"] == True]  # noqa: E712, the column is of objects: published rows have no value
             axis.plot(kept["step"], kept[column], "o", color="black", markersize=3)
         mean = ours.groupby("step")[column].mean()
         axis.plot(mean.index, mean, color="black", linewidth=1.3, label="ours")

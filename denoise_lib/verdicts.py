@@ -105,7 +105,7 @@ def beside_published(table: pd.DataFrame) -> pd.DataFrame:
             "verdict": rows["verdict"],
             "source": rows["source"],
         }
-    ).replace([" ± nan$", "^.?.?nan%?$"], ["", "–"], regex=True).set_index(["backbone", "method", "metric"])
+    ).replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True).set_index(["backbone", "method", "metric"])
 
 
 # ---------------------------------------------------------------------------------------------------- all the numbers
@@ -193,7 +193,7 @@ def _remains_at_same_step(dataset: str) -> str:
     if _table(dataset, "main") is None:
         return NOT_RUN
     table = _table(dataset, "same_step")
-    if table is None:
+    if table is None or "at_same_step" not in table:
         return "cannot be checked (no test curve was recorded)"
     gained = table[table["own_steps_low"] > 0]
     if gained.empty:
@@ -209,6 +209,8 @@ def _relative_gains(dataset: str | None, method: str = "T-CE") -> pd.Series:
         table, index = _table(dataset, "main"), ["backbone", "metric", "k"]
     table = table[table["metric"].isin(["recall", "ndcg"]) & table["backbone"].notna()]
     wide = table.pivot(index=index, columns="method", values="mean")
+    if not {method, "CE"} <= set(wide):
+        return pd.Series(dtype=float)
     return (wide[method] / wide["CE"] - 1).groupby("backbone", sort=False).mean().dropna()
 
 
@@ -229,7 +231,10 @@ def _most_on_neumf(dataset: str) -> str:
 def _more_than_rce(dataset: str) -> str:
     if _table(dataset, "main") is None:
         return NOT_RUN
-    larger = _relative_gains(dataset) > _relative_gains(dataset, "R-CE")
+    truncated, reweighted = _relative_gains(dataset), _relative_gains(dataset, "R-CE")
+    if truncated.empty or reweighted.empty:
+        return "cannot be checked (methods not run)"
+    larger = truncated > reweighted
     name = "reproduced" if larger.all() else "partly" if larger.any() else "not"
     return f"{name} (order of means, untested): larger on {larger.sum()} of {len(larger)} backbones; R-CE {_gains(dataset, 'R-CE')}"
 

@@ -145,10 +145,10 @@ answer
 # Our loss curves (black, a thin line per seed) over those of the authors' logs (dashed), with selected steps as dots and diamonds. Their validation loss is a sum of batch means, as ours is under `protocol: authors`. Curves that agree from the first point on say that data, sampling, loss and optimizer agree; where they part late, training does.
 
 # %%
-theirs = verdicts.published_curves(dataset)
-if len(theirs):
+both = report.with_published_points(points, verdicts.published_curves(dataset))
+if (both["of"] == "published").any():
     over = report.publish_figure(
-        report.published_figure(points, theirs, "valid_loss", "own validation loss"), theirs, dataset,
+        report.published_figure(both, "valid_loss", "own validation loss"), both, dataset,
         "published_valid_loss", "Our validation loss over the published one, by backbone and method", note,
     )
 else:
@@ -159,9 +159,9 @@ over
 # The same for the training loss; ours is the mean since the last point, theirs as it was logged.
 
 # %%
-if len(theirs):
+if (both["of"] == "published").any():
     over = report.publish_figure(
-        report.published_figure(points, theirs, "train_loss", "training loss"), theirs, dataset,
+        report.published_figure(both, "train_loss", "training loss"), both, dataset,
         "published_train_loss", "Our training loss over the published one, by backbone and method", note,
     )
 over

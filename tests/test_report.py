@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from denoise_lib import paths, report
+from denoise_lib.data import Interactions, Split
 from denoise_lib.runs import plan
 
 
@@ -94,8 +95,45 @@ def test_same_step_by_hand(options):
     tce.selected_step = 50
     for run in (ce, tce):
         run.value = lambda metric, k, run=run: run.metrics.query("metric == @metric and k == @k")["value"].iloc[0]
-    table = report.same_step_table([ce, tce], 20)
-    assert table.loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
+    table = report.same_step_table([ce, tce], [20])
+    assert table["own_steps"].tolist() == pytest.approx([0.2, 0.2]) and table["same_step"].tolist() == pytest.approx([0.05] * 2)
+    assert table["at_same_step"].tolist() == ["unresolved"] * 2  # one seed
+    assert report.readable_same_step(table).loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
+
+
+def test_same_step_marks():
+    limits = {f"{name}{end}": [1.0 if name == "own_steps" else -1.0] for name in ("own_steps", "same_step") for end in ("", "_low", "_high")}
+    table = pd.DataFrame(dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, **limits))
+    assert report.readable_same_step(table).iloc[0].tolist() == ["+1.0000 ± 0.0000 ▲", "-1.0000 ± 0.0000 ▼"]
+
+
+def test_no_negative_zero():
+    assert report._signed(-0.00001) == "+0.0000" and report._signed(-0.0001) == "-0.0001"
+
+
+def test_cold_users_are_the_rest_of_the_sum(options):
+    run = fake_run(options, "CE", 1, 0.0)
+    rows = [("test", users, "recall", 5, value, n) for users, value, n in (("all", 0.5, 10), ("warm", 0.7, 6))]
+    run.metrics = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
+    assert report.values_of([run], users="cold")["value"].tolist() == pytest.approx([(0.5 * 10 - 0.7 * 6) / 4])
+    assert report.values_of([run], users="warm")["value"].tolist() == [0.7]
+
+
+def test_reach_by_hand():
+    """User 0: one of two test rows is masked. User 1, without training rows: its item is not in train."""
+    part = lambda *pairs: Interactions(*np.array(pairs).T, None)  # noqa: E731
+    split = Split("hand", 3, 4, part((0, 0), (2, 1)), part((2, 2)), part((0, 0), (0, 1), (1, 3)))
+    table = report.reach_table(split)
+    assert table.loc["all"].tolist() == [2, 3, 1, 1, 0.75, 0.25]
+    assert table.loc["without training rows"].tolist() == [1, 1, 0, 1, 1.0, 0.0]
+
+
+def test_published_points_keep_the_cells_that_were_run():
+    ours = pd.DataFrame(dict(backbone="GMF", method="CE", seed=1, step=[100], train_loss=0.5, valid_loss=9.0, selected=True))
+    theirs = ours.drop(columns=["seed", "selected"])
+    both = report.with_published_points(ours, pd.concat([theirs, theirs.assign(backbone="NeuMF")]))
+    assert both["of"].tolist() == ["ours", "published"] and set(both["backbone"]) == {"GMF"}
+    assert len(report.published_figure(both, "valid_loss", "loss").axes) == 1
 
 
 def test_expected_counts():

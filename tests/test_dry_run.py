@@ -1,0 +1,14 @@
+"""A dry run says what a run would cost, and leaves nothing behind."""
+
+import re
+
+from denoise_lib import dry_run, params, runs
+
+
+def test_dry_run_of_data_that_are_not_there(home, options):
+    values = params.read("yelp") | {"expected": {"users": 50, "items": 40, "train": 2000}, "jobs": 2}
+    planned = runs.plan(["CE", "T-CE"], **options | {"dataset": "yelp", "seeds": [1, 2]})
+    text = dry_run.describe(values, planned)
+    assert "yelp: 4 runs\n" in text and "missing files: data/yelp/yelp.train.rating, data/yelp/yelp.valid.rating" in text
+    assert re.search(r"GMF +4 +48 +729 +\d\.\d GB +\d+\.\d ms", text)  # 3 epochs of 16 steps; (50 + 40) * 8 + 9 weights
+    assert "side by side" in text and list(home.iterdir()) == []

@@ -1,0 +1,110 @@
+"""Verdicts by hand, one for each; the page and its 108 rows."""
+
+from math import nan, sqrt
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from denoise_lib import verdicts
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "n", "expected"),
+    [
+        (0.1000, 0.001, 5, "reproduced"),
+        (0.1040, 0.001, 5, "reproduced"),  # exactly 4 % above
+        (0.0960, 0.001, 5, "reproduced"),
+        (0.1000, nan, 1, "reproduced"),
+        (0.1041, 0.001, 5, "not reproduced (higher)"),
+        (0.0959, 0.001, 5, "not reproduced (lower)"),
+        (0.1100, 0.01 / sqrt(6) + 1e-6, 5, "within seed noise"),  # prediction half = half * sqrt(n + 1)
+        (0.1100, 0.01 / sqrt(6) - 1e-6, 5, "not reproduced (higher)"),
+        (0.0900, 0.01 / sqrt(6) + 1e-6, 5, "within seed noise"),
+        (0.1100, nan, 1, "cannot be checked (one seed)"),
+    ],
+)
+def test_verdict(mean, half, n, expected):
+    assert verdicts.verdict(mean, half, n, 0.1) == expected
+
+
+def test_prediction_interval_is_that_of_one_further_run():
+    values = pd.Series([1.0, 2.0, 4.0, 4.5])
+    t = stats.t.ppf(0.975, 3)
+    confidence = t * values.std() / sqrt(4)
+    assert verdicts.prediction_half(confidence, 4) == pytest.approx(t * values.std() * sqrt(1 + 1 / 4))
+
+
+def table(**changed) -> pd.DataFrame:
+    rows = [
+        dict(backbone="GMF", method=method, metric=metric, k=20, mean=mean, low=mean - 0.001, high=mean + 0.001, n_seeds=3)
+        for method, metric, mean in (("CE", "recall", 0.2141), ("T-CE", "recall", 0.5), ("CE", "precision", 0.1))
+    ]
+    columns = ["change", "change_low", "change_high", "against_ce", "published", "source", "verdict", "note"]
+    return pd.DataFrame(rows).assign(**({name: None for name in columns} | changed))
+
+
+def test_published_columns():
+    found = verdicts.with_published(table(), "adressa")
+    assert found["verdict"].tolist()[:2] == ["reproduced", "not reproduced (higher)"]
+    assert found["published"].tolist()[:2] == [0.2141, 0.2170] and found["published"].isna()[2] and found["verdict"][2] is None
+    assert found["source"][0] == "T_CE/log/adressa/GMF_0-0.log at 451779a"
+    assert found["difference"][0] == pytest.approx(0) and found["prediction_high"][0] == pytest.approx(0.2141 + 0.002)
+
+
+def test_other_settings_cannot_be_checked():
+    found = verdicts.with_published(table(), "adressa", "changed from the published settings: epochs")
+    assert set(found["verdict"].dropna()) == {"cannot be checked (changed from the published settings: epochs)"}
+
+
+def test_nothing_published_for_other_data():
+    assert verdicts.with_published(table(), "ml100k")[["published", "source", "verdict"]].isna().all(axis=None)
+
+
+def test_published_numbers_are_the_paper_s():
+    rows = verdicts.published()
+    assert len(rows) == 108 and not rows.duplicated(["dataset", *verdicts.CELL]).any()
+    assert (rows["source"] == "from memory").sum() == 36 == (rows["backbone"] == "CDAE").sum()
+    assert len(verdicts.published_curves("adressa")) == 6 * 81
+
+
+def test_published_numbers_agree_with_the_logs(reference):
+    logs = pd.read_csv(reference / "published_runs.csv")
+    rows = verdicts.published().query("source != 'from memory'")
+    for row in rows.itertuples():
+        (log,) = logs[logs["log_file"] == row.source.removesuffix(" at 451779a")].itertuples()
+        assert row.value == getattr(log, f"{row.metric}_k{1 if row.k == log.k1 else 2}")
+        assert (row.dataset, row.backbone, row.method) == (log.dataset, log.model.removesuffix("-end"), log.loss)
+
+
+def test_page_without_any_table(home):
+    verdicts.write()
+    rows = pd.read_csv(home / "results" / "verdicts.csv")
+    assert len(rows) == 108 and set(rows["verdict"]) == {verdicts.NOT_RUN} and rows["mean"].isna().all()
+    assert "not yet measured" in (home / "VERDICTS.md").read_text()
+
+
+def test_page_from_a_table(home):
+    folder = home / "results" / "adressa" / "tables"
+    folder.mkdir(parents=True)
+    outcomes = verdicts.with_published(table(against_ce=[None, "better", None]), "adressa")
+    outcomes.to_csv(folder / "main.csv", index=False)
+    verdicts.write()
+    rows = pd.read_csv(home / "results" / "verdicts.csv")
+    counts = rows["verdict"].value_counts()
+    assert counts[verdicts.NOT_RUN] == 72 and counts["cannot be checked (not among the runs of this table)"] == 34
+    page = (home / "VERDICTS.md").read_text()
+    assert "reproduced: 1 better, 0 worse, 0 unresolved" in page and "from memory" in page and "nan" not in page
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "name"),
+    [
+        (["better", "better", "unresolved"], "reproduced"),
+        (["better", "unresolved", "unresolved"], "partly"),
+        (["better", "better", "worse"], "partly"),
+        (["worse", "unresolved", "unresolved"], "not"),
+    ],
+)
+def test_claims_are_counted(outcomes, name):
+    assert verdicts._counted(pd.Series(outcomes)).startswith(f"{name}: ")
