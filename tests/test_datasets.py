@@ -76,7 +76,7 @@ def test_a_failure_says_what_was_tried_and_leaves_nothing(small_movielens, home,
     message = str(error.value)
     assert "u.data: no such file" in message and "expected" in message and "no network here" in message
     assert "place its ml-100k/u.data at" in message
-    assert list(paths.data("ml100k").iterdir()) == [] and not datasets.is_prepared("ml100k")
+    assert list(paths.data("ml100k").glob("*")) == [] and not datasets.is_prepared("ml100k")
 
 
 def test_the_real_movielens_where_it_is_at_hand(monkeypatch):
