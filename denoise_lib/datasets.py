@@ -223,7 +223,7 @@ def _published(name: str) -> Callable[[Path], dict]:
                 found = git_blob_id(file.read_bytes())
                 origins[file.name] = f"placed by hand, git blob {found}"
                 if found != blob:
-                    warned.append(f"{file.name} is not the published file (git blob {found}, published {blob})")
+                    warned.append(f"{file.name} is not the published file (git blob {found[:10]}, published {blob[:10]})")
                 continue
             urls = [mirror.format(name=name) + file.name for mirror in about["mirrors"]]
             content, origins[file.name] = _first_that_works(

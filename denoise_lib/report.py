@@ -106,7 +106,7 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("recall", "ndcg")) -
         + MARKS.get(row.against_ce, "")
         for row in rows.itertuples()
     ]
-    columns = [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
+    columns = metric_labels(rows)
     wide = rows.assign(column=columns, cell=cells).pivot(index=["backbone", "method"], columns="column", values="cell")
     order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
     return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
@@ -122,6 +122,11 @@ def _signed(change: float) -> str:
 
 def _half(middle: float, high: float) -> str:
     return "" if pd.isna(high) else f" ± {high - middle:.4f}"
+
+
+def metric_labels(rows: pd.DataFrame) -> list[str]:
+    """``Recall@20`` and the like, from the columns ``metric`` and ``k``."""
+    return [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
 
 
 def summary(table: pd.DataFrame) -> Markdown:
@@ -199,8 +204,7 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
         ]
         for name in ("own_steps", "same_step")
     }
-    metrics = [f"{METRIC_NAMES[row.metric]}@{row.k}" for row in table.itertuples()]
-    return table[["backbone", "method"]].assign(metric=metrics, **cells).set_index(["backbone", "method", "metric"])
+    return table[["backbone", "method"]].assign(metric=metric_labels(table), **cells).set_index(["backbone", "method", "metric"])
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:
@@ -444,11 +448,14 @@ def weight_figure(points: pd.DataFrame) -> Figure:
 
 
 def frequency_points(split: Split) -> pd.DataFrame:
-    """Training interactions of every item and of every user, most first: ``of, rank, interactions``."""
+    """Training interactions of items and of users, most first: ``of, rank, interactions``. Of a run of equal counts only
+    its two ends are kept: the same line with a few hundred points, however many users there are."""
     frames = []
     for of, ids, size in (("item", split.train.items, split.n_items), ("user", split.train.users, split.n_users)):
         counts = np.sort(np.bincount(ids, minlength=size))[::-1]
-        frames.append(pd.DataFrame(dict(of=of, rank=np.arange(1, size + 1), interactions=counts)))
+        is_end = np.diff(counts, prepend=-1, append=-1) != 0
+        ends = np.flatnonzero(is_end[:-1] | is_end[1:])
+        frames.append(pd.DataFrame(dict(of=of, rank=ends + 1, interactions=counts[ends])))
     return pd.concat(frames, ignore_index=True)
 
 

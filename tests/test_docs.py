@@ -56,3 +56,29 @@ def test_what_the_readme_says_of_the_curves():
     for metric in ("recall_20_test", "ndcg_20_test"):
         peak_of_ce = points.query("method == 'CE'").groupby("step")[metric].mean().max()
         assert points.query("method == 'T-CE' and selected")[metric].mean() > peak_of_ce
+
+
+def test_what_the_readme_says_of_adressa():
+    folder = PROJECT / "results" / "adressa"
+    steps = pd.read_csv(folder / "runs.csv").groupby(["backbone", "method"])["selected_step"].agg(["min", "max"])
+    neumf, cdae = steps.loc["NeuMF"], steps.loc["CDAE"]
+    assert (neumf["min"].min(), neumf["max"].max()) == (100, 1200)
+    assert (cdae.loc[["CE", "T-CE"], "min"].min(), cdae.loc[["CE", "T-CE"], "max"].max()) == (100, 300)
+    assert cdae.loc["R-CE"].tolist() == [6600, 8100]
+
+    main = pd.read_csv(folder / "tables" / "main.csv").query("metric == 'recall'").set_index(["method", "k"])
+    popular, gmf = main[main["backbone"].isna()]["mean"].round(3), main[main["backbone"] == "GMF"]["mean"].round(3)
+    assert popular["MostPop"].tolist() == [0.139, 0.313] and gmf["CE"].tolist() == [0.089, 0.218]
+    assert popular["MostPop (train + valid)", 20] == 0.546
+    reach = pd.read_csv(folder / "tables" / "reach.csv", index_col=0)
+    assert reach.loc["without training rows", "users"] == 4818 and reach.loc["all", ["users", "rows"]].tolist() == [10380, 18632]
+    assert reach.loc["all", "item not in train"] == 4228 and reach.loc["all", "ceiling over items of train"].round(3) == 0.743
+
+
+def test_what_the_readme_says_of_the_agreement():
+    folder = PROJECT / "results" / "ml100k_sgdl" / "tables"
+    metrics, selection = (pd.read_csv(folder / f"{name}.csv") for name in ("agreement", "agreement_selection"))
+    assert len(metrics) == 24 and not metrics["differs"].any() and (metrics["n"] == 12).all() and (metrics["n_theirs"] == 3).all()
+    assert selection["largest_curve_difference"].max().round(3) == 0.023
+    beyond = selection[selection["difference"].abs() > 0.15]
+    assert beyond[["backbone", "method", "ours", "theirs"]].to_numpy().tolist() == [["NeuMF", "R-CE", 2200, 1700]]
