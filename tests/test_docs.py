@@ -79,6 +79,9 @@ def test_what_the_readme_says_of_the_agreement():
     folder = PROJECT / "results" / "ml100k_sgdl" / "tables"
     metrics, selection = (pd.read_csv(folder / f"{name}.csv") for name in ("agreement", "agreement_selection"))
     assert len(metrics) == 24 and not metrics["differs"].any() and (metrics["n"] == 12).all() and (metrics["n_theirs"] == 3).all()
+    largest = metrics.loc[metrics["difference"].abs().idxmax()]
+    assert largest[["backbone", "method", "metric", "k"]].tolist() == ["NeuMF", "T-CE", "ndcg", 5]
+    assert largest["difference"].round(3) == 0.045 and (metrics["p_holm"] == 1).all()
     assert selection["largest_curve_difference"].max().round(3) == 0.023
     beyond = selection[selection["difference"].abs() > 0.15]
     assert beyond[["backbone", "method", "ours", "theirs"]].to_numpy().tolist() == [["NeuMF", "R-CE", 2200, 1700]]

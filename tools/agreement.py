@@ -96,7 +96,7 @@ def curves_figure(table: pd.DataFrame) -> Figure:
         axis.axvline(curve["selected"].iloc[0], color="black", linestyle=":", linewidth=1)
         axis.set_title(f"{backbone} {method}", fontsize=10)
         axis.set_xlabel("optimizer step")
-    figure.axes[0].set_ylabel("validation loss (sum of batch means)")
+    figure.supylabel("own validation loss (sum of batch means)", fontsize=10)
     figure.axes[0].legend(frameon=False)
     return figure
 
@@ -129,7 +129,7 @@ def main() -> None:
     note = f"theirs: {int(metrics['n_theirs'].max())} runs of the authors' code; ours: {len(SEEDS)} seeds, protocol: authors"
     report.publish_table(metrics.round(4), DATASET, "agreement", note)
     report.publish_table(selection.round(4), DATASET, "agreement_selection", note)
-    report.publish_figure(curves_figure(curve), curve, DATASET, "agreement_curves", "")
+    report.publish_figure(curves_figure(curve), curve, DATASET, "agreement_curves", "Our mean validation loss over theirs")
     print(metrics.round(4).to_string(), selection.round(4).to_string(), sep="\n\n")
     found = int(metrics["differs"].sum() + selection["differs"].sum())
     print(f"\n{len(metrics)} metrics, {len(selection)} selected steps and curves compared: {found} differ")
