@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import filelock
 
-from denoise_lib import datasets, params, paths, runs, verdicts
+from denoise_lib import datasets, params, paths, runs
 
 
 def main() -> None:
@@ -75,7 +75,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
-    from denoise_lib.notebooks import NotebookFailed, execute  # papermill takes a second to import
+    from denoise_lib import verdicts  # these take seconds to import: papermill, matplotlib
+    from denoise_lib.notebooks import NotebookFailed, execute
 
     # The bars of the notebooks end up on this process's stderr: fit them to it.
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")

@@ -31,7 +31,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     sizes = _sizes(expected)
     lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
     lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
-    total, jobs = 0.0, values["jobs"]
+    total = 0.0
     for backbone in dict.fromkeys(run.backbone for run in planned):
         group = [run for run in planned if run.backbone == backbone]
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
@@ -48,7 +48,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
             f"  {backbone:10}{len(group):5}{steps:9,}{cost['parameters']:13,}{cost['memory'] / 2**30:6.1f} GB"
             f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
         )
-    jobs = max(1, joblib.cpu_count() // planned[0].threads) if jobs == "auto" else jobs
+    jobs = values["jobs"] if values["jobs"] != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
     lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side")
     return "\n".join(lines)
 

@@ -347,10 +347,13 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
 
 
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``."""
+    """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``.
+    The published selected step is that of the least validation loss."""
     cells = set(zip(points["backbone"], points["method"]))
-    known = [cell in cells for cell in zip(published["backbone"], published["method"])]
-    return pd.concat([points.assign(of="ours"), published[known].assign(of="published")], ignore_index=True)
+    theirs = published[[cell in cells for cell in zip(published["backbone"], published["method"])]]
+    least = theirs.groupby(["backbone", "method"])["valid_loss"].transform("min")
+    theirs = theirs.assign(selected=theirs["valid_loss"] == least, of="published")
+    return pd.concat([points.assign(of="ours"), theirs], ignore_index=True)
 
 
 def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
@@ -363,24 +366,21 @@ def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
 
     A thin line is a seed of ours, the black one their mean; dots are selected steps, theirs the least published loss.
     """
-    ours_of, cells = (
-        list(part.groupby(["backbone", "method"], sort=False)) for _, part in points.groupby("of", sort=False)
-    )
-    ours_of = dict(ours_of)
-    n_rows = len({backbone for (backbone, _), _ in cells})
-    n_columns = -(-len(cells) // n_rows)
+    ours_of, theirs_of = (dict(list(points[points["of"] == of].groupby(["backbone", "method"], sort=False))) for of in ("ours", "published"))
+    n_rows = len({backbone for backbone, _ in theirs_of})
+    n_columns = -(-len(theirs_of) // n_rows)
     figure = Figure(figsize=(1 + 3 * n_columns, 0.5 + 2.4 * n_rows), layout="constrained")
-    for axis, ((backbone, method), theirs) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, cells):
+    for axis, ((backbone, method), theirs) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, theirs_of.items()):
         ours = ours_of[backbone, method]
         for _, seed in ours.groupby("seed"):
             axis.plot(seed["step"], seed[column], color="#666666", linewidth=0.4, alpha=0.5)
-            kept = seed[seed["selected"] == True]  # noqa: E712, the column is of objects: published rows have no value
+            kept = seed[seed["selected"]]
             axis.plot(kept["step"], kept[column], "o", color="black", markersize=3)
         mean = ours.groupby("step")[column].mean()
         axis.plot(mean.index, mean, color="black", linewidth=1.3, label="ours")
         axis.plot(theirs["step"], theirs[column], color="#D55E00", linewidth=1.3, linestyle="--", label="published")
-        best = theirs.loc[theirs["valid_loss"].idxmin()]
-        axis.plot(best["step"], best[column], "D", color="#D55E00", markersize=5)
+        kept = theirs[theirs["selected"]]
+        axis.plot(kept["step"], kept[column], "D", color="#D55E00", markersize=5)
         axis.set_title(f"{backbone} {method}", fontsize=10)
         axis.set_xlabel("optimizer step")
         axis.grid(alpha=0.25)

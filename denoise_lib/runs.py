@@ -354,14 +354,14 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
     started = time.perf_counter()
     split = load_split(run)
     model = build_model(run, split).to(run.device)
-    partial = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
+    checkpoint = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
     with _threads(run.threads):
         history = fit(
             model, split, loss_of(run), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
             n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol,
             probes=_test_probes(split, run.top_k) if run.test_curve else None,
             optimizer=torch.optim.SGD if run.backbone == "NeuMF-pre" else None,
-            checkpoint=partial, progress=progress,
+            checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
         trained = time.perf_counter()
         metrics, per_user = _final_metrics(model, split, run.top_k)
@@ -384,7 +384,7 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
             "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
         }
         (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n")
-    partial.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 def load_split(run: Settings) -> Split:
