@@ -85,3 +85,11 @@ def test_what_the_readme_says_of_the_agreement():
     assert selection["largest_curve_difference"].max().round(3) == 0.023
     beyond = selection[selection["difference"].abs() > 0.15]
     assert beyond[["backbone", "method", "ours", "theirs"]].to_numpy().tolist() == [["NeuMF", "R-CE", 2200, 1700]]
+
+
+def test_what_deviations_says_of_the_protocols():
+    table = pd.read_csv(TABLES / "protocols.csv").query("metric in ['recall', 'ndcg']")
+    assert len(table) == 36 and not ((table["low"] > 0) | (table["high"] < 0)).any()
+    widest = table.loc[table["difference"].abs().idxmax()]
+    assert widest[["backbone", "method", "metric", "k"]].tolist() == ["CDAE", "CE", "recall", 20]
+    assert (round(widest["difference"], 4), round(widest["high"] - widest["difference"], 4)) == (0.0096, 0.0100)
