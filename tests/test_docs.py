@@ -92,4 +92,4 @@ def test_what_deviations_says_of_the_protocols():
     assert len(table) == 36 and not ((table["low"] > 0) | (table["high"] < 0)).any()
     widest = table.loc[table["difference"].abs().idxmax()]
     assert widest[["backbone", "method", "metric", "k"]].tolist() == ["CDAE", "CE", "recall", 20]
-    assert (round(widest["difference"], 4), round(widest["high"] - widest["difference"], 4)) == (0.0096, 0.0100)
+    assert (round(widest["difference"], 4), round(widest["high"] - widest["difference"], 4)) == (0.0096, 0.0101)
