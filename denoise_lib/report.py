@@ -349,8 +349,7 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``.
     The published selected step is that of the least validation loss."""
-    cells = set(zip(points["backbone"], points["method"]))
-    theirs = published[[cell in cells for cell in zip(published["backbone"], published["method"])]]
+    theirs = published.merge(points[["backbone", "method"]].drop_duplicates())
     least = theirs.groupby(["backbone", "method"])["valid_loss"].transform("min")
     theirs = theirs.assign(selected=theirs["valid_loss"] == least, of="published")
     return pd.concat([points.assign(of="ours"), theirs], ignore_index=True)

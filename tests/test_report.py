@@ -133,6 +133,7 @@ def test_published_points_keep_the_cells_that_were_run():
     theirs = ours.drop(columns=["seed", "selected"])
     both = report.with_published_points(ours, pd.concat([theirs, theirs.assign(backbone="NeuMF")]))
     assert both["of"].tolist() == ["ours", "published"] and set(both["backbone"]) == {"GMF"}
+    assert report.with_published_points(ours, theirs[:0])["of"].tolist() == ["ours"], "nothing published"
     assert len(report.published_figure(both, "valid_loss", "loss").axes) == 1
 
 
