@@ -16,7 +16,7 @@
 #
 # **Question.** Does leaving the largest-loss positives out of each batch rank held-out true positives better than plain cross-entropy?
 #
-# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, about 6 minutes for `ml100k` on 2 cores · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
+# **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, 6 to 11 minutes for `ml100k` on 2 cores · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
 try:

@@ -84,6 +84,9 @@ def test_what_the_readme_says_of_the_agreement():
     assert largest["difference"].round(3) == 0.045 and (metrics["p_holm"] == 1).all()
     assert selection["largest_curve_difference"].max().round(3) == 0.023
     beyond = selection[selection["difference"].abs() > 0.15]
+    by_cell = selection.set_index(["backbone", "method"]).round(4)
+    assert by_cell.loc[("NeuMF", "R-CE"), ["sd", "p"]].round(2).tolist() == [376.59, 0.12]
+    assert by_cell.loc[("NeuMF", "T-CE"), ["ours", "theirs", "p"]].round(4).tolist() == [2025, 2266.6667, 0.0015]
     assert beyond[["backbone", "method", "ours", "theirs"]].to_numpy().tolist() == [["NeuMF", "R-CE", 2200, 1700]]
 
 

@@ -68,9 +68,13 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def compare_steps(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """Mean selected step of each backbone and method; both frames have ``backbone, method, selected_step``."""
-    means = [frame.groupby(CELL, sort=False)["selected_step"].mean() for frame in (ours, theirs)]
-    table = pd.concat(means, axis=1, keys=["ours", "theirs"], join="inner")
+    """Mean selected step of each backbone and method, standard deviations and Welch's p; both frames have ``backbone,
+    method, selected_step``. The bound is on the difference of means; p says what so few runs can tell."""
+    steps = [frame.groupby(CELL, sort=False)["selected_step"] for frame in (ours, theirs)]
+    columns = [values for group in steps for values in (group.mean(), group.std())]
+    table = pd.concat(columns, axis=1, keys=["ours", "sd", "theirs", "sd_theirs"], join="inner")
+    us, them = (dict(list(group)) for group in steps)
+    table["p"] = [stats.ttest_ind(us[cell], them[cell], equal_var=False).pvalue for cell in table.index]
     table["difference"] = table["ours"] / table["theirs"] - 1
     return table.assign(differs=table["difference"].abs() > MAX_STEP).reset_index()
 
