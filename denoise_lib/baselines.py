@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from denoise_lib.data import Interactions, Split
-from denoise_lib.runs import evaluate, ranking_task
+from denoise_lib.evaluation import evaluate, ranking_task
 
 
 class MostPop:

@@ -127,7 +127,7 @@ def _state(name: str, planned: list[runs.Settings]) -> str:
         return f"{name}: no data yet, the first run puts them into {folder}; {len(planned)} runs missing"
     missing = defaultdict(list)
     for settings in planned:
-        if not settings.folder.exists():
+        if not runs.found(settings):
             missing[f"{settings.backbone} {settings.method}"].append(str(settings.seed))
     n_missing = sum(map(len, missing.values()))
     lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]

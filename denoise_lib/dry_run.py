@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from denoise_lib import datasets, paths, runs
+from denoise_lib.evaluation import VALIDATION_USERS
 from denoise_lib.data import FILES, Interactions, Split
 from denoise_lib.evaluator import rank_items
 from denoise_lib.train import fit
@@ -24,7 +25,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
     name, expected = values["dataset"], values["expected"]
     is_there = datasets.is_prepared(name)
-    lines = [f"{name}: {len(planned)} runs" + (f", {sum(run.folder.exists() for run in planned)} finished" if is_there else "")]
+    lines = [f"{name}: {len(planned)} runs" + (f", {sum(bool(runs.found(run)) for run in planned)} finished" if is_there else "")]
     files = [paths.data(name) / pattern.format(name) for pattern in FILES.values()]
     missing = [] if is_there else [paths.shown(file) for file in files if not file.is_file()]
     lines.append(f"  missing files: {', '.join(missing)}; the first run tries to get them" if missing else "  no file is missing")
@@ -41,7 +42,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
         steps = probe.epochs * math.ceil(sizes["train"] * (1 + probe.n_negatives) / probe.batch_size)
         points = steps // probe.eval_every
         rankings = (points if probe.test_curve else 0) * sizes["test_users"]
-        rankings += sizes["test_users"] + min(runs.VALIDATION_USERS, sizes["users"])
+        rankings += sizes["test_users"] + min(VALIDATION_USERS, sizes["users"])
         seconds = steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
         total += seconds * len(group)
         lines.append(

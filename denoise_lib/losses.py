@@ -16,10 +16,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     r"""CE, the normal training: the mean of :math:`\ell_j = -y_j \log p_j - (1 - y_j) \log(1 - p_j)`."""
-    return _losses(logits, labels).mean()
+    return cross_entropies(logits, labels).mean()
 
 
-def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) -> Tensor:
+def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float, keys: Tensor | None = None) -> Tensor:
     r"""T-CE: the mean over the batch without its hardest positives.
 
     .. math:: L = \frac{1}{|K|} \sum_{j \in K} \ell_j, \qquad |K| = \lfloor (1 - \epsilon) B \rfloor
@@ -30,19 +30,25 @@ def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float) ->
     Args:
         drop_rate: :math:`\epsilon` in [0, 1), a share of the **batch**: with one negative per positive, about
             :math:`2 \epsilon` of the positives are dropped (DEVIATIONS.md, D1).
+        keys: float ``(B,)``, what takes the place of :math:`\ell_j` in the choice of the dropped (controls.py).
 
     Raises:
         ValueError: a drop rate outside [0, 1), or a batch of which nothing is kept.
     """
+    losses = cross_entropies(logits, labels)
+    dropped = dropped_samples(losses.detach() if keys is None else keys, labels, drop_rate)
+    kept = torch.ones_like(losses).index_fill_(0, dropped, 0)
+    return (losses * kept).sum() / (len(losses) - len(dropped))
+
+
+def dropped_samples(keys: Tensor, labels: Tensor, drop_rate: float) -> Tensor:
+    """The positions in the batch, int64, that a drop rate leaves out: those with the largest ``keys * labels``."""
     if not 0 <= drop_rate < 1:
         raise ValueError(f"drop_rate is a share of the batch in [0, 1), got {drop_rate}")
-    losses = _losses(logits, labels)
-    n_kept = int((1 - drop_rate) * len(losses))
+    n_kept = int((1 - drop_rate) * len(keys))
     if n_kept == 0:
-        raise ValueError(f"a drop rate of {drop_rate} keeps nothing of a batch of {len(losses)}")
-    dropped = torch.topk(losses.detach() * labels, len(losses) - n_kept, sorted=False).indices
-    kept = torch.ones_like(losses).index_fill_(0, dropped, 0)
-    return (losses * kept).sum() / n_kept
+        raise ValueError(f"a drop rate of {drop_rate} keeps nothing of a batch of {len(keys)}")
+    return torch.topk(keys * labels, len(keys) - n_kept, sorted=False).indices
 
 
 def reweighted_cross_entropy(logits: Tensor, labels: Tensor, beta: float) -> Tensor:
@@ -56,7 +62,7 @@ def reweighted_cross_entropy(logits: Tensor, labels: Tensor, beta: float) -> Ten
     """
     if beta < 0:
         raise ValueError(f"beta is an exponent of at least 0, got {beta}")
-    losses = _losses(logits, labels)
+    losses = cross_entropies(logits, labels)
     weights = torch.exp(-beta * losses.detach())  # exp(-loss) is the probability given to the true label
     return (weights * losses).mean()
 
@@ -74,7 +80,8 @@ def drop_rate_at(step: int, max_drop_rate: float, ramp_steps: int) -> float:
     return max_drop_rate * step / (ramp_steps - 1)
 
 
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each sample's cross-entropy, ``(B,)``."""
     if logits.shape != labels.shape or logits.dim() != 1:
         shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"logits and labels are vectors of one length, got {shapes}")

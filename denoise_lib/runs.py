@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -34,21 +34,24 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from denoise_lib import datasets, paths
-from denoise_lib.data import Interactions, Split
-from denoise_lib.evaluator import per_user_metrics, rank_items
+from denoise_lib.controls import CONTROLS, DROPPING, drop_keys, row_values
+from denoise_lib.data import Split
+from denoise_lib.diagnostics import DropCounter, diagnostic_probes
+from denoise_lib.evaluation import final_metrics, test_probes
 from denoise_lib.files import replacing_folder
-from denoise_lib.losses import cross_entropy, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
+from denoise_lib.losses import (
+    cross_entropy, dropped_samples, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
+)  # fmt: skip
 from denoise_lib.models import CDAE, GMF, MLP, NeuMF
+from denoise_lib.noise import clean_part, with_false_positives
 from denoise_lib.train import PROTOCOLS, fit
 
 RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
 BACKBONES = ("GMF", "MLP", "NeuMF", "NeuMF-pre", "CDAE")
-METHODS = ("CE", "T-CE", "R-CE")
-VALIDATION_USERS = 5_000
+METHODS = ("CE", "T-CE", "R-CE")  # the paper's; controls.py has the others
 
 
 # ---------------------------------------------------------------------------------------------------------- settings
@@ -78,6 +81,9 @@ class Settings:
     max_drop_rate: float | None = None
     ramp_steps: int | None = None
     beta: float | None = None
+    diagnostics: bool | None = None  # record what diagnostics.py measures, at every evaluation point; changes no weight
+    noise: str | None = None  # kind of the false positives added to the clean part of the data (noise.py)
+    dose: float | None = None  # and how many, in clean positives
     threads: int = 1
     device: str = "cpu"
     pretrained: tuple["Settings", ...] = ()  # the GMF and MLP runs that NeuMF-pre starts from
@@ -121,6 +127,7 @@ def plan(
     beta: float | dict[str, float],
     threads: int,
     device: str,
+    diagnostics: bool = False,
 ) -> list[Settings]:
     """The settings of every (backbone, method, seed). ``seeds``, ``epochs``, ``max_drop_rate``, ``ramp_steps`` and
     ``beta`` are one value or a map from backbone to value; ``device: auto`` is CUDA where there is one.
@@ -129,7 +136,7 @@ def plan(
         ValueError: a value out of range, or a map that lacks a backbone.
     """
     _check_choices("backbones", backbones, BACKBONES)
-    _check_choices("methods", methods, METHODS)
+    _check_choices("methods", methods, METHODS + CONTROLS)
     _check_choices("protocol", [protocol], PROTOCOLS)
     _check_choices("device", [device], ("auto", "cpu", "cuda"))
     lists = seeds.values() if isinstance(seeds, dict) else [seeds]
@@ -148,7 +155,7 @@ def plan(
 
     def settings(backbone: str, method: str, seed: int) -> Settings:
         own = partial(own_value, backbone)
-        is_cdae, is_tce = backbone == "CDAE", method == "T-CE"
+        is_cdae, drops = backbone == "CDAE", method in DROPPING
         run = Settings(
             dataset, backbone, method, seed, protocol, own("epochs", epochs), batch_size, lr, n_negatives, eval_every,
             tuple(sorted(top_k)), test_curve,
@@ -156,9 +163,10 @@ def plan(
             n_layers=None if backbone in ("GMF", "CDAE") else n_layers,
             hidden_dim=hidden_dim if is_cdae else None,
             corruption=float(corruption) if is_cdae else None,
-            max_drop_rate=float(own("max_drop_rate", max_drop_rate)) if is_tce else None,
-            ramp_steps=own("ramp_steps", ramp_steps) if is_tce else None,
+            max_drop_rate=float(own("max_drop_rate", max_drop_rate)) if drops else None,
+            ramp_steps=own("ramp_steps", ramp_steps) if drops else None,
             beta=float(own("beta", beta)) if method == "R-CE" else None,
+            diagnostics=diagnostics or None,
             threads=threads,
             device=device,
             pretrained=tuple(settings(half, method, seed) for half in ("GMF", "MLP")) if backbone == "NeuMF-pre" else (),
@@ -227,7 +235,7 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        model = build_model(self.settings, load_split(self.settings))
+        model = build_model(self.settings, training_split(self.settings, load_split(self.settings)))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
@@ -253,8 +261,14 @@ def map_runs(
 
 
 def found(run: Settings, use_records: bool = False) -> Path | None:
-    """The folder of a finished run, or of its record where that will do; None where there is neither."""
-    return run.folder if run.folder.exists() else record_of(run) if use_records else None
+    """The folder of a finished run, or of its record where that will do; None where there is neither.
+
+    A run with diagnostics has the same numbers and more, so it stands for the same run without.
+    """
+    for candidate in (run, replace(run, diagnostics=True)):
+        if candidate.folder.exists():
+            return candidate.folder
+    return record_of(run) if use_records else None
 
 
 def record_of(run: Settings) -> Path | None:
@@ -353,18 +367,21 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
     """Trains, evaluates and writes one run; its folder appears only when it is whole."""
     started = time.perf_counter()
     split = load_split(run)
-    model = build_model(run, split).to(run.device)
+    trained_on = training_split(run, split)
+    model = build_model(run, trained_on).to(run.device)
     checkpoint = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
+    drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
     with _threads(run.threads):
         history = fit(
-            model, split, loss_of(run), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
-            n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol,
-            probes=_test_probes(split, run.top_k) if run.test_curve else None,
+            model, trained_on, loss_of(run, drops), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
+            n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol, observed=split.train,
+            probes=_probes(run, split, drops),
+            row_values=row_values(trained_on.train, split.n_items) if _takes_values(run) else None,
             optimizer=torch.optim.SGD if run.backbone == "NeuMF-pre" else None,
             checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
         trained = time.perf_counter()
-        metrics, per_user = _final_metrics(model, split, run.top_k)
+        metrics, per_user = final_metrics(model, split, run.top_k)
 
     with replacing_folder(run.folder) as folder:
         history.frame.to_csv(folder / "history.csv", index=False)
@@ -388,14 +405,26 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
 
 
 def load_split(run: Settings) -> Split:
-    """The split as a run sees it: ``protocol: corrected`` leaves repeated pairs out."""
+    """The split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has made-up
+    false positives in the place of the flagged ones."""
     split = datasets.load(run.dataset)
-    return split.without_duplicates() if run.protocol == "corrected" else split
+    if run.protocol == "corrected":
+        split = split.without_duplicates()
+    if run.dose is not None:
+        split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
+    return split
+
+
+def training_split(run: Settings, split: Split) -> Split:
+    """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
+    ranking leaves it out."""
+    return clean_part(split) if run.method == "clean-only" else split
 
 
 def n_steps(run: Settings) -> int:
     """Optimizer steps of a whole run."""
-    return run.epochs * math.ceil(len(load_split(run).train) * (1 + run.n_negatives) / run.batch_size)
+    n_rows = len(training_split(run, load_split(run)).train) * (1 + run.n_negatives)
+    return run.epochs * math.ceil(n_rows / run.batch_size)
 
 
 def build_model(run: Settings, split: Split) -> torch.nn.Module:
@@ -409,22 +438,43 @@ def build_model(run: Settings, split: Split) -> torch.nn.Module:
         case "NeuMF":
             return NeuMF(split.n_users, split.n_items, run.dim, run.n_layers, generator)
         case "NeuMF-pre":
-            return NeuMF.from_pretrained(*(load_run(half).model() for half in run.pretrained))
+            return NeuMF.from_pretrained(*(load_run(half, found(half)).model() for half in run.pretrained))
         case "CDAE":
             return CDAE(split.matrix(split.train), run.hidden_dim, run.corruption, generator)
 
 
-def loss_of(run: Settings) -> Callable:
-    """A method is its loss: (logits, labels, step) -> scalar."""
+def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
+    """A method is its loss: (logits, labels, step) -> scalar, with a fourth argument where it :func:`_takes_values`.
+
+    ``drops`` counts what is dropped in training.
+    """
+
+    def truncated(logits, labels, step, values=None):
+        drop_rate = drop_rate_at(step, run.max_drop_rate, run.ramp_steps)
+        if values is None:
+            return truncated_cross_entropy(logits, labels, drop_rate)
+        keys = drop_keys(run.method, logits, labels, values)
+        if drops is not None:
+            drops.add(dropped_samples(keys, labels, drop_rate), values)
+        return truncated_cross_entropy(logits, labels, drop_rate, keys)
+
     match run.method:
-        case "CE":
+        case "CE" | "clean-only":
             return lambda logits, labels, step: cross_entropy(logits, labels)
-        case "T-CE":
-            return lambda logits, labels, step: truncated_cross_entropy(
-                logits, labels, drop_rate_at(step, run.max_drop_rate, run.ramp_steps)
-            )
         case "R-CE":
             return lambda logits, labels, step: reweighted_cross_entropy(logits, labels, run.beta)
+        case _:
+            return truncated
+
+
+def _takes_values(run: Settings) -> bool:
+    return run.method in DROPPING and (run.method != "T-CE" or bool(run.diagnostics))
+
+
+def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:
+    if run.diagnostics:
+        return diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+    return test_probes(split, run.top_k) if run.test_curve else None
 
 
 @contextmanager
@@ -436,73 +486,6 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-# -------------------------------------------------------------------------------------------------------- evaluation
-
-
-@dataclass(frozen=True, eq=False)
-class RankingTask:
-    """Whom to rank for, what is left out and what counts as a hit; prepared once, used at every evaluation point."""
-
-    users: np.ndarray  # int64 (U,)
-    seen: csr_matrix  # (U, n_items)
-    ground_truth: list[np.ndarray]  # U arrays of item ids
-
-
-def ranking_task(split: Split, truth: Interactions, seen_parts: list[Interactions]) -> RankingTask:
-    """To rank all items for the users of ``truth``, leaving out ``seen_parts``."""
-    order = np.argsort(truth.users, kind="stable")
-    users, first = np.unique(truth.users[order], return_index=True)
-    return RankingTask(users, split.matrix(*seen_parts)[users], np.split(truth.items[order], first[1:]))
-
-
-def evaluate(model, task: RankingTask, ks) -> dict[str, np.ndarray]:
-    """The metrics of :func:`per_user_metrics`, ``(U, len(ks))`` each."""
-    return per_user_metrics(rank_items(model, task.users, task.seen, max(ks)), task.ground_truth, ks)
-
-
-def _test_probes(split: Split, ks) -> dict[str, Callable]:
-    """Probes ``recall_<k>_test`` and ``ndcg_<k>_test``; one ranking serves all probes of a step."""
-    task = ranking_task(split, split.test, [split.train, split.valid])
-    latest = {}
-
-    def mean_of(metric: str, column: int) -> Callable:
-        def probe(model, step: int) -> float:
-            if latest.get("step") != step:
-                latest.update(step=step, values=evaluate(model, task, ks))
-            return latest["values"][metric][:, column].mean()
-
-        return probe
-
-    return {f"{m}_{k}_test": mean_of(m, column) for m in ("recall", "ndcg") for column, k in enumerate(ks)}
-
-
-def _final_metrics(model, split: Split, ks) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Means of validation (noisy truth) and test, over all and over warm users; and the test values of every user.
-
-    Validation means are over at most ``VALIDATION_USERS`` users, drawn with a fixed seed: ranking tens of thousands
-    of them with NeuMF would take a third of a run, for numbers that no table of results uses.
-    """
-    rows = []
-    valid_users = np.unique(split.valid.users)
-    if len(valid_users) > VALIDATION_USERS:
-        valid_users = np.random.default_rng(0).choice(valid_users, VALIDATION_USERS, replace=False)
-    validation = split.valid[np.isin(split.valid.users, valid_users)]
-    for part, truth, seen in (
-        ("valid", validation, [split.train]),
-        ("test", split.test, [split.train, split.valid]),
-    ):
-        task = ranking_task(split, truth, seen)
-        users, measured = task.users, evaluate(model, task, ks)
-        groups = {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}
-        for group, mask in groups.items():
-            for metric, values in measured.items():
-                for column, k in enumerate(ks):
-                    value = values[mask, column].mean() if mask.any() else np.nan
-                    rows.append((part, group, metric, k, value, mask.sum()))
-    frame = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
-    return frame, {"users": users, "ks": np.array(ks), **measured}
 
 
 # ------------------------------------------------------------------------------------------------------- environment

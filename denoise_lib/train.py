@@ -180,6 +180,19 @@ def _rows(positives: Interactions, avoid, n_negatives: int, rng: np.random.Gener
     return users, items, labels
 
 
+def validation_rows(split: Split, observed_pairs, n_negatives: int, seed: int):
+    """The validation positives, then their negatives, as ``protocol: corrected`` draws them once: users, items, labels."""
+    avoid = observed_pairs.maximum(split.matrix(split.valid))
+    return _rows(split.valid, avoid, n_negatives, np.random.default_rng([seed, 0, 0, VALIDATION]))
+
+
+def score_pairs(model: nn.Module, users: np.ndarray, items: np.ndarray) -> Tensor:
+    """The logits ``(n,)`` of many pairs, computed in blocks."""
+    device = next(model.parameters()).device
+    pairs = zip(torch.from_numpy(users).split(ROWS_PER_BLOCK), torch.from_numpy(items).split(ROWS_PER_BLOCK))
+    return torch.cat([model(block_users.to(device), block_items.to(device)) for block_users, block_items in pairs])
+
+
 def _epoch_rows(train, observed_pairs, n_negatives, row_values, seed, epoch, device) -> list[Tensor]:
     """One epoch's shuffled rows on the device: users, items, labels and, where asked for, values."""
     rng = np.random.default_rng([seed, epoch])
@@ -202,27 +215,22 @@ def _validator(
         values = [] if row_values is None else [torch.zeros_like(labels)]
         return float(loss_fn(logits, labels, step, *values))
 
-    def scored(users: np.ndarray, items: np.ndarray) -> Tensor:
-        pairs = zip(torch.from_numpy(users).split(ROWS_PER_BLOCK), torch.from_numpy(items).split(ROWS_PER_BLOCK))
-        return torch.cat([model(block_users.to(device), block_items.to(device)) for block_users, block_items in pairs])
-
     if protocol == "authors":
 
         def validate(epoch: int, step: int) -> float:
             rng = np.random.default_rng([seed, epoch, step, VALIDATION])
             users, items, labels = _rows(split.valid, observed_pairs, n_negatives, rng)
             order = rng.permutation(len(users))
-            logits, labels = scored(users[order], items[order]), torch.from_numpy(labels[order]).to(device)
+            logits, labels = score_pairs(model, users[order], items[order]), torch.from_numpy(labels[order]).to(device)
             batches = zip(logits.split(batch_size), labels.split(batch_size))
             return sum(loss_of(*batch, step) for batch in batches)
 
     else:
-        avoid = observed_pairs.maximum(split.matrix(split.valid))
-        users, items, labels = _rows(split.valid, avoid, n_negatives, np.random.default_rng([seed, 0, 0, VALIDATION]))
+        users, items, labels = validation_rows(split, observed_pairs, n_negatives, seed)
         labels = torch.from_numpy(labels).to(device)
 
         def validate(epoch: int, step: int) -> float:
-            return loss_of(scored(users, items), labels, step)
+            return loss_of(score_pairs(model, users, items), labels, step)
 
     return validate
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from denoise_lib import datasets, runs
+from denoise_lib import datasets, evaluation, runs
 from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
 
 RESULT_FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
@@ -50,8 +50,8 @@ def test_a_finished_run_is_read_and_not_computed(home, options, monkeypatch):
 def test_the_reloaded_model_reproduces_its_metrics(home, options):
     (run,) = map_runs(plan(["CE"], **options))
     split = runs.load_split(run.settings)
-    task = runs.ranking_task(split, split.test, [split.train, split.valid])
-    again = runs.evaluate(run.model(), task, (5, 20))
+    task = evaluation.ranking_task(split, split.test, [split.train, split.valid])
+    again = evaluation.evaluate(run.model(), task, (5, 20))
     assert (again["ndcg"] == run.per_user()["ndcg"]).all()
 
 
