@@ -1,12 +1,21 @@
-"""Rankings without training, in the protocol of the trained models: what any method must beat."""
+"""Rankings without training, in the protocol of the trained models: what any method must beat.
+
+All know the training part only. What has a hyper-parameter takes it by Recall on the noisy validation part.
+"""
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import csr_matrix, diags, vstack
 from torch import Tensor
 
 from denoise_lib.data import Interactions, Split
-from denoise_lib.evaluation import evaluate, ranking_task
+from denoise_lib.evaluation import RankingTask, evaluate, ranking_task, validation_sample
+
+NEIGHBOURS = (10, 20, 50, 100, 200, 500, 1000)
+REGULARISATION = (10, 30, 100, 300, 1000, 3000)
+EASE_ITEMS = 15_000  # beyond it, the dense inverse and its copies take more than some 6 GB
+CELLS_PER_BLOCK = 1 << 25
 
 
 class MostPop:
@@ -26,20 +35,105 @@ class MostPop:
         return self.popularity.repeat(len(users), 1)
 
 
+class ItemToItem:
+    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj} w_{ji}`.
+
+    Args:
+        interactions: CSR ``(n_users, n_items)``, the training positives.
+        weights: ``(n_items, n_items)``, CSR or dense.
+    """
+
+    def __init__(self, interactions: csr_matrix, weights):
+        self.interactions, self.weights = interactions.astype(np.float64), weights
+
+    def score_items(self, users: Tensor) -> Tensor:
+        scores = self.interactions[users.numpy()] @ self.weights
+        return torch.from_numpy(np.asarray(scores if isinstance(scores, np.ndarray) else scores.todense()))
+
+
+def cosine_weights(interactions: csr_matrix, n_neighbours: int) -> csr_matrix:
+    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are 0."""
+    counts = np.maximum(np.bincount(interactions.indices, minlength=interactions.shape[1]), 1)
+    columns = (interactions.astype(np.float64) @ diags(counts**-0.5)).T.tocsr()  # (n_items, n_users), rows of length 1
+    n_items = columns.shape[0]
+    n_neighbours = min(n_neighbours, n_items - 1)
+    blocks = []
+    n_rows = max(1, CELLS_PER_BLOCK // n_items)
+    for start in range(0, n_items, n_rows):
+        similar = (columns[start : start + n_rows] @ columns.T).toarray()
+        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = 0
+        weakest = np.argpartition(-similar, n_neighbours - 1, axis=1)[:, n_neighbours:]
+        np.put_along_axis(similar, weakest, 0, axis=1)
+        blocks.append(csr_matrix(similar))
+    return vstack(blocks).T.tocsr()
+
+
+def ease_weights(interactions: csr_matrix, regularisation: float) -> np.ndarray:
+    r"""EASE: the item-to-item weights without a diagonal that best rebuild the interactions, under a ridge penalty.
+
+    .. math:: P = (X^\top X + \lambda I)^{-1}, \qquad w_{ji} = -P_{ji} / P_{ii}, \quad w_{ii} = 0
+
+    Source: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, arXiv:1905.03375.
+    """
+    interactions = interactions.astype(np.float64)
+    gram = (interactions.T @ interactions).toarray()
+    gram[np.diag_indices_from(gram)] += regularisation
+    inverse = np.linalg.inv(gram)
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
 def baselines(split: Split, ks) -> pd.DataFrame:
-    """Test means of the baselines over all, warm and cold users: ``method, users, metric, k, value``.
+    """Test means of the baselines over all, warm and cold users: ``method, setting, users, metric, k, value``.
 
     ``MostPop`` counts train only; ``MostPop (train + valid)`` also knows the validation part, which no trained model
-    does, and is no fair competitor: it shows how much the validation part tells of the test part.
+    does, and is no fair competitor: it shows how much the validation part tells of the test part. A method that does
+    not fit the data's size has one row without a value, whose ``setting`` says why.
     """
     task = ranking_task(split, split.test, [split.train, split.valid])
     is_warm = np.isin(task.users, split.train.users)
     groups = {"all": np.ones(len(task.users), bool), "warm": is_warm, "cold": ~is_warm}
     rows = []
-    for method, parts in {"MostPop": [split.train], "MostPop (train + valid)": [split.train, split.valid]}.items():
-        for metric, values in evaluate(MostPop(split.n_items, *parts), task, ks).items():
+    for method, setting, model in _models(split, ks):
+        if model is None:
+            rows.append((method, setting, "all", None, None, np.nan))
+            continue
+        for metric, values in evaluate(model, task, ks).items():
             for column, k in enumerate(ks):
                 for users, mask in groups.items():
                     if mask.any():
-                        rows.append((method, users, metric, k, values[mask, column].mean()))
-    return pd.DataFrame(rows, columns=["method", "users", "metric", "k", "value"])
+                        rows.append((method, setting, users, metric, k, values[mask, column].mean()))
+    return pd.DataFrame(rows, columns=["method", "setting", "users", "metric", "k", "value"])
+
+
+def settings_table(baselines: pd.DataFrame) -> pd.DataFrame:
+    """What each baseline was given: its chosen hyper-parameter, or why it was left out."""
+    return baselines[["method", "setting"]].drop_duplicates().set_index("method")
+
+
+def _models(split: Split, ks):
+    """(method, setting, model) of each baseline, one after another, since each may need much memory."""
+    interactions = split.matrix(split.train)
+    task = ranking_task(split, validation_sample(split), [split.train])
+    yield "MostPop", "", MostPop(split.n_items, split.train)
+    yield "MostPop (train + valid)", "", MostPop(split.n_items, split.train, split.valid)
+    chosen = _best(interactions, cosine_weights, NEIGHBOURS, task, ks)
+    yield "ItemKNN", f"{chosen[0]} neighbours, of {NEIGHBOURS}", chosen[1]
+    if split.n_items <= EASE_ITEMS:
+        chosen = _best(interactions, ease_weights, REGULARISATION, task, ks)
+        yield "EASE", f"λ = {chosen[0]}, of {REGULARISATION}", chosen[1]
+    else:
+        gigabytes = 8 * split.n_items**2 / 1e9
+        yield "EASE", f"left out: it inverts a dense {split.n_items} x {split.n_items} matrix, {gigabytes:.0f} GB a copy", None
+
+
+def _best(interactions: csr_matrix, weights_of, values, task: RankingTask, ks) -> tuple[float, ItemToItem]:
+    """The hyper-parameter with the highest validation Recall at the largest K, and its model."""
+    best = (-1.0, None, None)
+    for value in values:
+        model = ItemToItem(interactions, weights_of(interactions, value))
+        recall = evaluate(model, task, ks)["recall"][:, np.argmax(ks)].mean()
+        if recall > best[0]:
+            best = (recall, value, model)
+    return best[1:]

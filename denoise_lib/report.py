@@ -8,13 +8,13 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from scipy import stats
 
 from denoise_lib import paths
 from denoise_lib.data import FILES, Split
 from denoise_lib.files import replacing
 from denoise_lib.losses import drop_rate_at
 from denoise_lib.runs import Run, Settings, n_steps
+from denoise_lib.statistics import bootstrap_intervals, detectable, family_outcomes, interval, paired_p
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles do it in grey.
 STYLES = {
@@ -24,21 +24,13 @@ STYLES = {
 }
 MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
+PAPER_METRICS = ("recall", "ndcg")
 MAIN_COLUMNS = (
     "backbone method metric k mean low high n_seeds change change_low change_high against_ce published source verdict"
 ).split()
 
 
 # ------------------------------------------------------------------------------------------------------------ tables
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN limits for a single value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, np.nan, np.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
@@ -69,10 +61,12 @@ def main_table(
 ) -> pd.DataFrame:
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
-    ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences.
-    ``against_ce`` is better or worse where that interval leaves out 0, else unresolved; the intervals are not corrected
-    for their number. ``note`` fills the last column, which says how a run differs from the released one. ``baselines``
-    (of :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
+    ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences,
+    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells, and apart from
+    them over the other metrics' cells; ``against_ce`` is better or worse where it is below 0.05, else unresolved.
+    ``detectable`` is the least true change that as many seeds would find four times in five. ``note`` fills the column
+    that says how a run differs from the released one. ``baselines`` (of :func:`denoise_lib.baselines.baselines`) come
+    last, with an empty backbone.
     """
     rows = []
     values = values_of(runs, part, users)
@@ -83,21 +77,72 @@ def main_table(
             row = dict(backbone=backbone, method=method, metric=metric, k=k, mean=mean, low=low, high=high)
             row["n_seeds"] = by_seed[method].count()
             if method != "CE" and "CE" in by_seed:
-                change, change_low, change_high = interval((by_seed[method] - by_seed["CE"]).dropna())
-                outcome = _outcome(change_low, change_high)
-                row |= dict(change=change, change_low=change_low, change_high=change_high, against_ce=outcome)
+                differences = (by_seed[method] - by_seed["CE"]).dropna()
+                row |= dict(zip(("change", "change_low", "change_high"), interval(differences)))
+                row |= dict(p=paired_p(differences), detectable=detectable(differences))
             rows.append(row)
     if baselines is not None:
-        cells = baselines[baselines["users"] == users].rename(columns={"value": "mean"})
+        cells = baselines[(baselines["users"] == users) & baselines["value"].notna()].rename(columns={"value": "mean"})
         rows += cells.assign(backbone="", n_seeds=1)[["backbone", "method", "metric", "k", "mean", "n_seeds"]].to_dict("records")
-    return pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note"]).assign(note=note)
+    table = pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note", "p", "p_holm", "detectable"]).assign(note=note)
+    is_tested = table["change"].notna()
+    tested = table[is_tested]
+    corrected = family_outcomes(tested, "change", "p", families=tested["metric"].isin(PAPER_METRICS))
+    return table.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"].reindex(table.index))
 
 
-def readable(table: pd.DataFrame, metrics: Sequence[str] = ("recall", "ndcg")) -> pd.DataFrame:
+def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
+    """The main table with ``user_low, user_high``: the 95 % bootstrap interval of a change over resampled test users,
+    each user's difference averaged over seeds. Empty where runs are read from records, which hold no users.
+
+    The interval over seeds says what training again would do to the change, this one what other users would.
+    """
+    groups = {key: group for key, group in _grouped(runs) if all((run.folder / "per_user.npz").exists() for run in group)}
+    per_user = {key: {run.settings.seed: run.per_user() for run in group} for key, group in groups.items()}
+    cells, differences = [], []
+    for (backbone, method), by_seed in per_user.items():
+        of_ce = per_user.get((backbone, "CE"), {})
+        seeds = sorted(set(by_seed) & set(of_ce)) if method != "CE" else []
+        for metric in METRIC_NAMES if seeds else ():
+            mean = np.mean([by_seed[seed][metric] - of_ce[seed][metric] for seed in seeds], axis=0)  # (U, K)
+            cells += [(backbone, method, metric, int(k)) for k in by_seed[seeds[0]]["ks"]]
+            differences.append(mean.T)
+    if not cells:
+        return table.assign(user_low=np.nan, user_high=np.nan)
+    low, high = bootstrap_intervals(np.concatenate(differences))
+    found = pd.DataFrame(cells, columns=["backbone", "method", "metric", "k"]).assign(user_low=low, user_high=high)
+    return table.merge(found, on=["backbone", "method", "metric", "k"], how="left")
+
+
+def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
+    could have found."""
+    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
+    return pd.DataFrame(
+        {
+            "backbone": rows["backbone"],
+            "method": rows["method"],
+            "metric": metric_labels(rows),
+            "change": rows["change"].map(_signed),
+            "over seeds": [_range(low, high) for low, high in zip(rows["change_low"], rows["change_high"])],
+            "over users": [_range(low, high) for low, high in zip(rows["user_low"], rows["user_high"])],
+            "p": rows["p"].map("{:.4f}".format),
+            "p (Holm)": rows["p_holm"].map("{:.4f}".format),
+            "detectable": rows["detectable"].map("{:.4f}".format),
+            "against CE": rows["against_ce"],
+        }
+    ).replace("nan", "–").set_index(["backbone", "method", "metric"])
+
+
+def _range(low: float, high: float) -> str:
+    return "–" if pd.isna(low) else f"{_signed(low)} to {_signed(high)}"
+
+
+def readable(table: pd.DataFrame, metrics: Sequence[str] = PAPER_METRICS) -> pd.DataFrame:
     """The main table as people read it: rows backbone x method, one column per metric and K.
 
     A cell is the mean ± half its interval, then in parentheses the change against CE ± half its interval, marked
-    ▲ better or ▼ worse where that interval leaves out 0.
+    ▲ better or ▼ worse after Holm's correction.
     """
     rows = table[table["metric"].isin(metrics)]
     cells = [
@@ -110,10 +155,6 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("recall", "ndcg")) -
     wide = rows.assign(column=columns, cell=cells).pivot(index=["backbone", "method"], columns="column", values="cell")
     order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
     return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
-
-
-def _outcome(low: float, high: float) -> str:
-    return "better" if low > 0 else "worse" if high < 0 else "unresolved"
 
 
 def _signed(change: float) -> str:
@@ -131,7 +172,7 @@ def metric_labels(rows: pd.DataFrame) -> list[str]:
 
 def summary(table: pd.DataFrame) -> Markdown:
     """One sentence per backbone and method on what the main table says: counted, not judged."""
-    rows = table[table["change"].notna() & table["metric"].isin(["recall", "ndcg"])]
+    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
     lines = []
     for (backbone, method), cells in rows.groupby(["backbone", "method"], sort=False):
         counts = cells["against_ce"].value_counts()
@@ -167,40 +208,44 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
 
 
-def same_step_table(runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
-    """Better loss or longer training? Each method's test metrics beside CE's **at the step that the method selected**.
+def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.DataFrame:
+    """Better loss or longer training? Each method's test metrics beside ``base``'s **at the step that the method selected**.
 
-    ``own_steps`` is the difference of the main table, each at its own selected step; ``same_step`` is what remains of
-    it when CE is read from its curve at the method's step. Both are means of differences paired by seed, with 95 %
-    intervals ``*_low, *_high``; ``at_same_step`` is better, worse or unresolved. Needs runs with ``test_curve``.
+    ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
+    remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by
+    seed, with 95 % intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved,
+    each corrected by Holm over its column. Needs runs with ``test_curve``.
     """
     curves_of = {(run.settings.backbone, run.settings.method, run.settings.seed): run for run in runs}
     rows = []
     for (backbone, method), group in _grouped(runs):
-        if method == "CE":
+        if method == base:
             continue
-        for metric, k in product(("recall", "ndcg"), ks):
+        for metric, k in product(PAPER_METRICS, ks):
             column = f"{metric}_{k}_test"
             differences = {"own_steps": [], "same_step": []}
             for run in group:
-                ce = curves_of.get((backbone, "CE", run.settings.seed))
-                if ce is not None:
-                    curve = ce.history.set_index("step")[column]
-                    differences["own_steps"].append(run.value(metric, k) - curve[ce.selected_step])
+                other = curves_of.get((backbone, base, run.settings.seed))
+                if other is not None:
+                    curve = other.history.set_index("step")[column]
+                    differences["own_steps"].append(run.value(metric, k) - curve[other.selected_step])
                     differences["same_step"].append(run.value(metric, k) - curve[run.selected_step])
             row = dict(backbone=backbone, method=method, metric=metric, k=k)
             for name, values in differences.items():
-                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values)))
-            rows.append(row | {"at_same_step": _outcome(row["same_step_low"], row["same_step_high"])})
-    return pd.DataFrame(rows)
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values))) | {f"{name}_p": paired_p(values)}
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    one_family = pd.Series(0, table.index)
+    for name in ("own_steps", "same_step"):
+        table[f"at_{name}"] = family_outcomes(table, name, f"{name}_p", one_family)["outcome"]
+    return table
 
 
 def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
     cells = {
         name.replace("_", " "): [
-            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}" + MARKS[_outcome(row[f"{name}_low"], row[f"{name}_high"])]
-            for _, row in table.iterrows()
+            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}{MARKS[row[f'at_{name}']]}" for _, row in table.iterrows()
         ]
         for name in ("own_steps", "same_step")
     }
@@ -495,7 +540,7 @@ def noise_figure(table: pd.DataFrame) -> Figure:
 
 def change_figure(table: pd.DataFrame) -> Figure:
     """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
-    rows = table[table["change"].notna() & table["metric"].isin(["recall", "ndcg"])]
+    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
     panels = list(rows.groupby(["metric", "k"], sort=False))
     figure = Figure(figsize=(1.6 + 2.6 * len(panels), 0.9 + 0.32 * len(panels[0][1])), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import joblib
@@ -263,11 +264,12 @@ def map_runs(
 def found(run: Settings, use_records: bool = False) -> Path | None:
     """The folder of a finished run, or of its record where that will do; None where there is neither.
 
-    A run with diagnostics has the same numbers and more, so it stands for the same run without.
+    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records less.
     """
-    for candidate in (run, replace(run, diagnostics=True)):
-        if candidate.folder.exists():
-            return candidate.folder
+    for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
+        folder = replace(run, test_curve=test_curve, diagnostics=diagnostics).folder
+        if folder.exists():
+            return folder
     return record_of(run) if use_records else None
 
 

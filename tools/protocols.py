@@ -24,7 +24,7 @@ def compare(by_protocol: dict[str, list[runs.Run]]) -> pd.DataFrame:
     corrected = values["corrected"].groupby(CELL).mean()
     rows = []
     for cell, differences in (values["authors"] - values["corrected"]).dropna().groupby(CELL, sort=False):
-        mean, low, high = report.interval(differences)
+        mean, low, high = interval(differences)
         row = dict(zip(CELL, cell)) | {"corrected": corrected[cell], "difference": mean, "low": low, "high": high}
         rows.append(row | {f"step_{name}": steps[name].loc[cell[:2]] for name in steps})
     return pd.DataFrame(rows)

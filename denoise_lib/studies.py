@@ -1,0 +1,258 @@
+"""The studies of 05_diagnostics: the runs that each needs, and its tidy numbers. All are means over seeds with intervals."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from denoise_lib.data import Split
+from denoise_lib.report import PAPER_METRICS, main_table, metric_labels, same_step_table, values_of
+from denoise_lib.runs import Run, Settings, plan
+from denoise_lib.statistics import LEVEL, family_outcomes, interval, paired_p
+
+FIRST_STEPS = 1_000
+CONTRAST = ("T-CE", "random-drop")
+
+
+def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """``mean, low, high`` of a column in each group, in order of appearance: the mean and its 95 % t-interval."""
+    groups = frame.groupby(list(keys), sort=False, dropna=False)[value].agg(["mean", "sem", "count"]).reset_index()
+    half = stats.t.ppf(1 - LEVEL / 2, np.maximum(groups["count"] - 1, 1)) * groups["sem"]
+    return groups.assign(low=groups["mean"] - half, high=groups["mean"] + half).drop(columns=["sem", "count"])
+
+
+def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFrame:
+    """Columns of the runs' histories at every evaluation point, one below the other and averaged over seeds:
+    ``backbone, method, step, <name>, mean, low, high``, where ``columns`` (column -> label) fills ``name``."""
+    frames = []
+    for run in runs:
+        points = run.history.melt("step", [column for column in columns if column in run.history], var_name=name)
+        frames.append(points.assign(backbone=run.settings.backbone, method=run.settings.method))
+    points = pd.concat(frames, ignore_index=True)
+    return over_seeds(points.assign(**{name: points[name].map(columns)}), ["backbone", "method", "step", name])
+
+
+def of_methods(runs: list[Run], *methods: str) -> list[Run]:
+    """The runs of some methods."""
+    return [run for run in runs if run.settings.method in methods]
+
+
+def _at(run: Run, step: int, column: str) -> float:
+    return float(run.history.set_index("step")[column][step])
+
+
+def _by_backbone(runs: list[Run]) -> dict[str, list[Run]]:
+    return {name: [run for run in runs if run.settings.backbone == name] for name in dict.fromkeys(r.settings.backbone for r in runs)}
+
+
+# ------------------------------------------------------------------------------------------------ true and false positives
+
+
+def clean_training(runs: list[Run]) -> pd.DataFrame:
+    """Training without the flagged false positives beside normal training, same test part: the rows ``clean-only`` of
+    :func:`denoise_lib.report.main_table` with ``normal``, the mean of CE, and ``relative``, the change as a share of it."""
+    table = main_table(of_methods(runs, "CE", "clean-only"))
+    keys = ["backbone", "metric", "k"]
+    normal = table[table["method"] == "CE"].set_index(keys)["mean"].rename("normal")
+    clean = table[(table["method"] == "clean-only") & table["metric"].isin(PAPER_METRICS)].join(normal, on=keys)
+    columns = [*keys, "normal", "mean", "change", "change_low", "change_high", "p_holm", "against_ce"]
+    return clean[columns].rename(columns={"mean": "clean"}).assign(relative=clean["change"] / clean["normal"]).reset_index(drop=True)
+
+
+def loss_points(runs: list[Run]) -> pd.DataFrame:
+    """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives, mean, …``."""
+    return points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
+
+
+def memorisation(runs: list[Run]) -> pd.DataFrame:
+    """How far CE had learned the false positives at the selected and at the last step: mean losses over seeds, and the
+    ``gap`` (false - true) with its interval."""
+    rows = []
+    for backbone, group in _by_backbone(of_methods(runs, "CE")).items():
+        for when, step_of in (("selected", lambda run: run.selected_step), ("last", lambda run: run.info["last_point"])):
+            losses = np.array([[_at(run, step_of(run), column) for column in ("loss_true", "loss_false")] for run in group])
+            row = dict(backbone=backbone, point=when, mean_step=np.mean([step_of(run) for run in group]))
+            row |= dict(zip(("loss_true", "loss_false"), losses.mean(axis=0)))
+            rows.append(row | dict(zip(("gap", "gap_low", "gap_high"), interval(losses[:, 1] - losses[:, 0]))))
+    return pd.DataFrame(rows)
+
+
+def drop_points(runs: list[Run]) -> pd.DataFrame:
+    """Precision and recall of false positives among what was dropped since the point before, and what dropping as many
+    at random would give (the share of false positives, the share dropped): ``backbone, step, measure, dropping, mean, …``.
+
+    For ``T-CE`` what it dropped, for each backbone.
+    """
+    chosen = of_methods(runs, "T-CE")
+    frames = []
+    for measure, own, random in (("precision", "drop_precision", "false_share"), ("recall", "drop_recall", "drop_share")):
+        frames.append(points_of(chosen, {own: "T-CE", random: "at random (expected)"}, "dropping").assign(measure=measure))
+    return pd.concat(frames, ignore_index=True).dropna(subset="mean")
+
+
+def drops(runs: list[Run]) -> pd.DataFrame:
+    """The same at the last point, for every method that drops: means over seeds with the interval of the precision."""
+    rows = []
+    for backbone, group in _by_backbone([run for run in runs if "drop_precision" in run.history]).items():
+        for method in dict.fromkeys(run.settings.method for run in group):
+            ends = pd.DataFrame([run.history.iloc[-1] for run in of_methods(group, method)])
+            row = dict(backbone=backbone, method=method, step=int(ends["step"].iloc[0]))
+            row |= dict(zip(("precision", "precision_low", "precision_high"), interval(ends["drop_precision"])))
+            rows.append(row | dict(at_random=ends["false_share"].mean(), recall=ends["drop_recall"].mean(), dropped=ends["drop_share"].mean()))
+    return pd.DataFrame(rows)
+
+
+# ----------------------------------------------------------------------------------------------------------- who gains
+
+
+def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Series:
+    """Each user's group by training interactions, ``"<least>–<most>"``: quartiles of the users, equal counts kept together."""
+    counts = pd.Series(np.bincount(split.train.users, minlength=split.n_users)[users], index=users)
+    codes = pd.qcut(counts, n_groups, labels=False, duplicates="drop").fillna(0).astype(int)
+    spans = counts.groupby(codes).agg(["min", "max"])
+    return codes.map((spans["min"].astype(str) + "–" + spans["max"].astype(str)).to_dict())
+
+
+def activity(runs: list[Run], split: Split) -> pd.DataFrame:
+    """Test metrics by user activity: ``backbone, method, metric, k, group, n_users, mean, low, high`` and the change
+    against CE, paired by seed. Needs runs with per-user values, which records lack."""
+    frames = []
+    for run in runs:
+        per_user = run.per_user()
+        groups = activity_groups(split, per_user["users"])
+        about = dict(backbone=run.settings.backbone, method=run.settings.method, seed=run.settings.seed)
+        for metric in PAPER_METRICS:
+            means = pd.DataFrame(per_user[metric], columns=per_user["ks"]).groupby(groups.to_numpy()).mean()
+            values = means.melt(ignore_index=False, var_name="k").rename_axis("group").reset_index()
+            frames.append(values.assign(metric=metric, n_users=values["group"].map(groups.value_counts()), **about))
+    values = pd.concat(frames, ignore_index=True)
+    values = values.sort_values("group", key=lambda spans: spans.str.split("–").str[0].astype(int), kind="stable")
+    keys = ["backbone", "metric", "k", "group"]
+    table = over_seeds(values, ["backbone", "method", "metric", "k", "group", "n_users"])
+    base = values[values["method"] == "CE"].set_index([*keys, "seed"])["value"].rename("ce")
+    paired = values[values["method"] != "CE"].join(base, on=[*keys, "seed"])
+    paired = paired.assign(value=paired["value"] - paired["ce"])
+    changes = over_seeds(paired, ["method", *keys]).rename(columns=dict(mean="change", low="change_low", high="change_high"))
+    p = paired.groupby(["method", *keys])["value"].agg(lambda values: paired_p(values.to_numpy())).rename("p").reset_index()
+    tested = changes.merge(p, on=["method", *keys])
+    corrected = family_outcomes(tested, "change", "p", tested["metric"] + tested["k"].astype(str))
+    return table.merge(tested.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"]), on=["method", *keys], how="left")
+
+
+def against_random(runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
+    """T-CE minus random-drop at the same rate: :func:`denoise_lib.report.same_step_table` with random-drop as the base."""
+    return same_step_table(of_methods(runs, *CONTRAST), ks, base=CONTRAST[1])
+
+
+# ---------------------------------------------------------------------------------------------------- which checkpoint?
+
+
+def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
+    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric, k,
+    mean_step, mean, low, high``. A rule that needs what the data lack is left out.
+
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
+    test* chooses on what it reports, a ceiling.
+    """
+    by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
+    by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
+    of_tce = {(run.settings.backbone, run.settings.seed): run.selected_step for run in of_methods(runs, "T-CE")}
+    rows = []
+    for run in runs:
+        history = run.history.set_index("step")
+        steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
+        steps |= {name: history[column].idxmax() for name, column in by_recall.items() if column in history}
+        steps["last step"] = run.info["last_point"]
+        if step := of_tce.get((run.settings.backbone, run.settings.seed)):
+            steps["T-CE's step"] = step
+        steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
+        about = dict(backbone=run.settings.backbone, method=run.settings.method)
+        for name, step in steps.items():
+            rows += [about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step]) for m in PAPER_METRICS]
+    frame, keys = pd.DataFrame(rows), ["backbone", "method", "selector", "metric", "k"]
+    steps = over_seeds(frame, keys, "step")["mean"]
+    return over_seeds(frame, keys).assign(mean_step=steps)
+
+
+def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFrame:
+    """One row per backbone and method, one column per rule: mean ± half the interval, and the mean step."""
+    rows = table[table["metric"] == metric]
+    half = (rows["high"] - rows["mean"]).map(" ± {:.4f}".format).where(rows["high"].notna(), "")
+    cells = rows["mean"].map("{:.4f}".format) + half + rows["mean_step"].map(" @ {:,.0f}".format)
+    wide = rows.assign(cell=cells).pivot(index=["backbone", "method"], columns="selector", values="cell")
+    order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(order), list(dict.fromkeys(rows["selector"]))].fillna("–").rename_axis(columns=metric_labels(rows.head(1))[0])
+
+
+# --------------------------------------------------------------------------------------------------------- sensitivity
+
+
+def sensitivity_plan(grids: dict[str, list[float]], backbone: str, seeds: list[int], options: dict) -> list[tuple[str, Settings]]:
+    """The runs of one parameter at a time over its grid, the others as released: ``(parameter, settings)``."""
+    pairs = []
+    for name, values in grids.items():
+        method = "R-CE" if name == "beta" else "T-CE"
+        for value in values:
+            given = options | {"backbones": [backbone], "seeds": seeds, "test_curve": False, name: value}
+            pairs += [(name, settings) for settings in plan([method], **given)]
+    return pairs
+
+
+def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -> pd.DataFrame:
+    """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
+    against CE of the same seeds with its interval."""
+    about = [dict(parameter=name, x=getattr(run.settings, name), method=run.settings.method, seed=run.settings.seed) for name, run in zip(names, runs)]
+    ce_of = {run.settings.seed: run for run in ce_runs}
+    rows = []
+    for row, run in zip(about, runs):
+        for metric in PAPER_METRICS:
+            value, ce = run.value(metric, k), ce_of[row["seed"]].value(metric, k)
+            rows.append(row | dict(metric=metric, k=k, value=value, difference=value - ce))
+            rows.append(row | dict(method="CE", metric=metric, k=k, value=ce, difference=np.nan))
+    frame, keys = pd.DataFrame(rows).drop_duplicates(), ["parameter", "x", "method", "metric", "k"]
+    changes = over_seeds(frame, keys, "difference").rename(columns=dict(mean="change", low="change_low", high="change_high"))
+    return over_seeds(frame, keys).merge(changes, on=keys).sort_values(["parameter", "x"], kind="stable").rename(columns={"x": "value"})
+
+
+# ------------------------------------------------------------------------------------------------------- dose-response
+
+
+def dose_plan(
+    doses: list[float], kinds: list[str], drop_rates: list[float], ramp_steps: int, backbone: str, seeds: list[int], options: dict
+) -> list[tuple[dict, Settings]]:
+    """The runs of the dose-response study, each with its labels ``line, noise, dose``.
+
+    At a dose d the share of false positives among the positives is d / (1 + d), and the drop rate that leaves out as many
+    is half of it, since it is a share of the batch. *knows the dose* is that rate; at dose 0 it drops nothing and is CE.
+    """
+    common = options | {"backbones": [backbone], "seeds": seeds, "ramp_steps": ramp_steps, "test_curve": False}
+    pairs = []
+    for kind in kinds:
+        for dose in doses:
+            right_rate = dose / (1 + dose) / 2
+            lines = [("CE", "CE", 0.0), ("R-CE", "R-CE", 0.0)]
+            lines += [(f"T-CE, drop rate {rate:g}", "T-CE", rate) for rate in drop_rates]
+            for method in ("T-CE", "random-drop", "oracle-drop"):
+                lines.append((f"{method}, knows the dose", method if dose else "CE", right_rate))
+            for line, method, rate in lines:
+                for settings in plan([method], **common | {"max_drop_rate": rate}):
+                    made_up = replace(settings, noise=kind if dose else kinds[0], dose=float(dose))
+                    pairs.append((dict(line=line, noise=kind, dose=dose), made_up))
+    return pairs
+
+
+def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
+    """``line, noise, dose, metric, k, mean, low, high`` and the change against CE at the same dose, paired by seed."""
+    rows = [
+        label | dict(seed=run.settings.seed, metric=metric, k=k, value=run.value(metric, k))
+        for label, run in zip(labels, runs) for metric in PAPER_METRICS
+    ]  # fmt: skip
+    frame, cell = pd.DataFrame(rows), ["noise", "dose", "metric", "k"]
+    ce = frame[frame["line"] == "CE"].set_index([*cell, "seed"])["value"].rename("ce")
+    frame = frame.join(ce, on=[*cell, "seed"])
+    changes = over_seeds(frame.assign(value=frame["value"] - frame["ce"]), ["line", *cell])
+    return over_seeds(frame, ["line", *cell]).merge(
+        changes.rename(columns=dict(mean="change", low="change_low", high="change_high")), on=["line", *cell]
+    )
