@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import filelock
 
@@ -42,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--use-records", action="store_true", help="reads results/<dataset>/records in the place of runs that are not on disk"
     )
+    parser.add_argument(
+        "--full", action="store_true",
+        help="runs 05_diagnostics too (an hour for ml100k), before 02 to 04: its runs record more and serve them as well",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     parser.add_argument("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
     return parser
@@ -56,7 +61,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         values = params.override(params.read(name), overrides)
         if values["jobs"] != "auto" and not (isinstance(values["jobs"], int) and values["jobs"] > 0):
             raise ValueError(f"jobs is a positive number or auto, got {values['jobs']!r}")
-        chosen[name] = values, runs.plan(runs.METHODS, **params.of_runs(values))
+        chosen[name] = values, _planned(values, options.full)
     if options.list:
         for name, (_, planned) in chosen.items():
             print(_state(name, planned))
@@ -69,12 +74,22 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     for name, (values, _) in chosen.items():
         with _only_one(name):
-            if not _run_notebooks(name, values, arguments):
+            if not _run_notebooks(name, values, options.full, arguments):
                 return 1
     return 0
 
 
-def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
+def _planned(values: dict, full: bool) -> list[runs.Settings]:
+    """The runs that the notebooks will ask for."""
+    main = runs.plan(runs.METHODS, **params.of_runs(values))
+    if not full:
+        return main
+    from denoise_lib import studies
+
+    return list(dict.fromkeys(studies.planned(values) + main))
+
+
+def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) -> bool:
     from denoise_lib import verdicts  # these take seconds to import: papermill, matplotlib
     from denoise_lib.notebooks import NotebookFailed, execute
 
@@ -82,7 +97,7 @@ def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
     os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))
     folder = paths.results(name) / "notebooks"
-    for notebook in params.notebooks():
+    for notebook in _notebooks(full):
         started = time.perf_counter()
         print(f"{name}: {notebook.stem} …", file=sys.stderr, flush=True)
         given = {key: value for key, value in values.items() if key in params.declared(notebook)}
@@ -104,6 +119,12 @@ def _run_notebooks(name: str, values: dict, arguments: list[str]) -> bool:
     ):
         print(f"  {what:18}  {os.path.relpath(where)}")
     return True
+
+
+def _notebooks(full: bool) -> list[Path]:
+    """01 to 04; with 05 it comes before 02, whose runs are then there: those of 05 record the same and more."""
+    main, studies = params.notebooks()[:4], params.notebooks()[4:]
+    return [main[0], *studies, *main[1:]] if full else main
 
 
 def _only_one(name: str) -> filelock.FileLock:
@@ -128,10 +149,12 @@ def _state(name: str, planned: list[runs.Settings]) -> str:
     missing = defaultdict(list)
     for settings in planned:
         if not runs.found(settings):
-            missing[f"{settings.backbone} {settings.method}"].append(str(settings.seed))
+            missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
     n_missing = sum(map(len, missing.values()))
     lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
-    return "\n".join(lines + [f"  missing: {group}, seeds {' '.join(seeds)}" for group, seeds in missing.items()])
+    for group, seeds in missing.items():
+        lines.append(f"  missing: {group}, {len(seeds)} runs of seeds {' '.join(map(str, sorted(set(seeds))))}")
+    return "\n".join(lines)
 
 
 def _command(arguments: list[str]) -> str:

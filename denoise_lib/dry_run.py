@@ -41,7 +41,8 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * math.ceil(sizes["train"] * (1 + probe.n_negatives) / probe.batch_size)
         points = steps // probe.eval_every
-        rankings = (points if probe.test_curve else 0) * sizes["test_users"]
+        curves = sum(bool(run.test_curve or run.diagnostics) for run in group) / len(group)
+        rankings = points * curves * sizes["test_users"]
         rankings += sizes["test_users"] + min(VALIDATION_USERS, sizes["users"])
         seconds = steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
         total += seconds * len(group)

@@ -16,12 +16,21 @@ from denoise_lib.losses import drop_rate_at
 from denoise_lib.runs import Run, Settings, n_steps
 from denoise_lib.statistics import bootstrap_intervals, detectable, family_outcomes, interval, paired_p
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the line styles do it in grey.
+# Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
 STYLES = {
     "CE": dict(color="#000000", linestyle="-"),
     "T-CE": dict(color="#0072B2", linestyle="--"),
     "R-CE": dict(color="#D55E00", linestyle="-."),
+    "random-drop": dict(color="#009E73", linestyle=":"),
+    "popularity-drop": dict(color="#CC79A7", linestyle=(0, (1, 1))),
+    "oracle-drop": dict(color="#56B4E9", linestyle=(0, (5, 1))),
+    "lowest-loss-drop": dict(color="#E69F00", linestyle=(0, (3, 1, 1, 1))),
+    "clean-only": dict(color="#777777", linestyle="-"),
+    "true positives": dict(color="#0072B2", linestyle="-"),
+    "false positives": dict(color="#D55E00", linestyle="--"),
+    "at random (expected)": dict(color="#777777", linestyle=":"),
 }
+MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*")
 MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 PAPER_METRICS = ("recall", "ndcg")
@@ -252,6 +261,14 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     return table[["backbone", "method"]].assign(metric=metric_labels(table), **cells).set_index(["backbone", "method", "metric"])
 
 
+def dose_table(response: pd.DataFrame) -> pd.DataFrame:
+    """The changes against CE by dose for readers: a row per noise, metric and line, a column per dose."""
+    cells = [f"{_signed(row.change)}{_half(row.change, row.change_high)}" for row in response.itertuples()]
+    wide = response.assign(cell=cells).pivot(index=["noise", "measured", "line"], columns="dose", values="cell")
+    order = response[["noise", "measured", "line"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[sorted(order, key=lambda row: row[:2])].rename_axis(columns="dose")
+
+
 def runs_table(runs: list[Run]) -> pd.DataFrame:
     """One row per run: settings, selected step, every test and validation mean, time, and where it was computed."""
     rows = []
@@ -391,6 +408,68 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
     return figure
 
 
+def panels(
+    points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, zero: float | None = None
+) -> Figure:
+    """Means with their intervals ``mean, low, high`` against ``x``: a line per value of ``line``, a panel per value of
+    ``column`` and ``row``. The vertical axes of a row are shared, and ``row``'s values label them.
+
+    Args:
+        x: a column of numbers with bands around the lines, or with ``named`` of names at equal distances with error bars.
+        zero: height of a thin horizontal line.
+    """
+    rows, columns, lines = (list(dict.fromkeys(points[of])) for of in (row, column, line))
+    figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + 2.3 * len(rows)), layout="constrained")
+    styles = dict(zip(lines, _line_styles(lines)))
+    for axes, in_row in zip(figure.subplots(len(rows), len(columns), squeeze=False, sharey="row"), rows):
+        axes[0].set_ylabel(in_row)
+        for axis, in_column in zip(axes, columns):
+            panel = points[(points[row] == in_row) & (points[column] == in_column)]
+            names = list(dict.fromkeys(panel[x]))
+            for place, (name, style) in enumerate(styles.items()):
+                drawn = panel[panel[line] == name]
+                if named:
+                    at = [names.index(value) + 0.5 * (place / max(1, len(lines) - 1) - 0.5) for value in drawn[x]]
+                    errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
+                    marker = MARKERS[place % len(MARKERS)]
+                    axis.errorbar(at, drawn["mean"], errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=name, **style)
+                else:
+                    axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, **style)
+                    axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style["color"], alpha=0.15, linewidth=0)
+            if named:
+                labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
+                axis.set_xticks(range(len(names)), labels, fontsize=8)
+            if zero is not None:
+                axis.axhline(zero, color="#999999", linewidth=0.8)
+            axis.grid(alpha=0.25)
+            axis.set_title(in_column if in_row == rows[0] else "", fontsize=10)
+            axis.set_xlabel(xlabel if in_row == rows[-1] else "")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def _line_styles(lines: list[str]) -> list[dict]:
+    """Each line's own style: by its name, or by the part before a comma, or one of those that no other line has."""
+    own = {name: name if name in STYLES else name.split(",")[0] for name in lines}
+    free = iter(style for name, style in STYLES.items() if name not in {*own.values(), "CE"} and " " not in name)
+    taken, styles = set(), []
+    for name in lines:
+        is_free = own[name] in STYLES and own[name] not in taken
+        styles.append(STYLES[own[name]] if is_free else next(free))
+        taken.add(own[name])
+    return styles
+
+
+def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
+    """A table for readers: four digits, and its key columns in front."""
+    return table.round(4).fillna("–").set_index(list(index))
+
+
+def with_metric(points: pd.DataFrame) -> pd.DataFrame:
+    """The same with a column ``measured``: ``Recall@20`` and the like."""
+    return points.assign(measured=metric_labels(points))
+
+
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``.
     The published selected step is that of the least validation loss."""
@@ -481,6 +560,8 @@ def weight_figure(points: pd.DataFrame) -> Figure:
     for grey, (beta, line) in zip(greys, points.groupby("beta")):
         left.plot(line["p"], line["weight"], color=str(grey), label=f"β = {beta:g}" + (" (CE)" if beta == 0 else ""))
         right.plot(line["p"], line["loss"], color=str(grey))
+        if beta > 0:
+            right.plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=str(grey), markersize=4)  # its peak
     left.set_ylabel("weight of a positive, $p^β$")
     right.set_ylabel("weighted loss, $-p^β\\,\\log p$")
     right.set_ylim(0, 4)
@@ -547,7 +628,7 @@ def change_figure(table: pd.DataFrame) -> Figure:
     for axis, ((metric, k), panel) in zip(axes, panels):
         for place, row in enumerate(panel.itertuples()):
             half = 0 if pd.isna(row.change_high) else row.change_high - row.change
-            marker = {"T-CE": "s", "R-CE": "o"}[row.method]
+            marker = MARKERS[list(STYLES).index(row.method) - 1]
             axis.errorbar(row.change, -place, xerr=half, fmt=marker, color=STYLES[row.method]["color"], capsize=3)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_ylim(0.5 - len(panel), 0.5)

@@ -1,5 +1,6 @@
 """How sure a difference is: over seeds (training again), and over users (testing other users)."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +21,12 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two."""
-    return float(stats.ttest_1samp(differences, 0).pvalue) if len(differences) > 1 else np.nan
+    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two, or where all are 0."""
+    if len(differences) < 2:
+        return np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of scipy, on differences that are nearly equal
+        return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -2,18 +2,43 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from denoise_lib import datasets
 from denoise_lib.data import Split
+from denoise_lib.noise import KINDS
 from denoise_lib.report import PAPER_METRICS, main_table, metric_labels, same_step_table, values_of
-from denoise_lib.runs import Run, Settings, plan
+from denoise_lib.runs import METHODS, Run, Settings, plan
 from denoise_lib.statistics import LEVEL, family_outcomes, interval, paired_p
 
-FIRST_STEPS = 1_000
+GRID_BACKBONE, DOSE_BACKBONE = "NeuMF", "GMF"  # the paper's Fig. 9, and the fastest
+GRIDS = ("max_drop_rate", "ramp_steps", "beta")
 CONTRAST = ("T-CE", "random-drop")
+
+
+def has_flags(dataset: str) -> bool:
+    """Whether the training part of a data set tells true from false positives. True for data that are not there yet."""
+    return not datasets.is_prepared(dataset) or datasets.load(dataset).train.is_clean is not None
+
+
+def methods_for(dataset: str, methods: list[str]) -> list[str]:
+    """The methods that a data set allows: without flags, not those that use them."""
+    return [method for method in methods if has_flags(dataset) or method not in ("oracle-drop", "clean-only")]
+
+
+def planned(values: dict) -> list[Settings]:
+    """All runs of 05_diagnostics with the parameters of a data set."""
+    options = {key: value for key, value in values.items() if key in signature(plan).parameters}
+    options |= {"backbones": list(values["study_seeds"]), "seeds": values["study_seeds"]}
+    runs = plan(methods_for(values["dataset"], [*METHODS, *values["controls"]]), **options, diagnostics=True)
+    runs += [settings for _, settings in sensitivity_plan(values["grids"], values["grid_seeds"], options)]
+    if values["doses"] and has_flags(values["dataset"]):
+        runs += [settings for _, settings in dose_plan(values["doses"], values["grids"], values["grid_seeds"], options)]
+    return list(dict.fromkeys(runs))
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
@@ -64,6 +89,13 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
 def loss_points(runs: list[Run]) -> pd.DataFrame:
     """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives, mean, …``."""
     return points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
+
+
+def whole_and_first(points: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
+    """The points twice, told apart by ``span``: the whole process, and the first fifth of each backbone's steps."""
+    last = points.groupby("backbone")["step"].transform("max")
+    first = points[points["step"] <= share * last]
+    return pd.concat([points.assign(span="loss, whole process"), first.assign(span="loss, first fifth")], ignore_index=True)
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:
@@ -153,7 +185,7 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
     """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric, k,
     mean_step, mean, low, high``. A rule that needs what the data lack is left out.
 
-    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
+    A rule that some seed of a method lacks is left out for that method. The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
     test* chooses on what it reports, a ceiling.
     """
     by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
@@ -165,13 +197,16 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
         steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
         steps |= {name: history[column].idxmax() for name, column in by_recall.items() if column in history}
         steps["last step"] = run.info["last_point"]
-        if step := of_tce.get((run.settings.backbone, run.settings.seed)):
+        step = of_tce.get((run.settings.backbone, run.settings.seed))
+        if step in history.index:  # clean-only has fewer steps
             steps["T-CE's step"] = step
         steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
         about = dict(backbone=run.settings.backbone, method=run.settings.method)
         for name, step in steps.items():
             rows += [about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step]) for m in PAPER_METRICS]
     frame, keys = pd.DataFrame(rows), ["backbone", "method", "selector", "metric", "k"]
+    seeds = frame.groupby(keys)["value"].transform("count")
+    frame = frame[seeds == seeds.groupby([frame["backbone"], frame["method"]]).transform("max")]  # the same seeds for every rule
     steps = over_seeds(frame, keys, "step")["mean"]
     return over_seeds(frame, keys).assign(mean_step=steps)
 
@@ -189,13 +224,21 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
 # --------------------------------------------------------------------------------------------------------- sensitivity
 
 
-def sensitivity_plan(grids: dict[str, list[float]], backbone: str, seeds: list[int], options: dict) -> list[tuple[str, Settings]]:
-    """The runs of one parameter at a time over its grid, the others as released: ``(parameter, settings)``."""
+def sensitivity_plan(grids: dict[str, list[float]], seeds: list[int], options: dict) -> list[tuple[str, Settings]]:
+    """The runs of one parameter at a time over its grid, the others as released: ``(parameter, settings)``.
+
+    Raises:
+        ValueError: a grid of something else, or a value out of range.
+    """
+    for name in grids:
+        if name not in GRIDS:
+            raise ValueError(f"grids: {name!r} is not one of {', '.join(GRIDS)}")
     pairs = []
     for name, values in grids.items():
         method = "R-CE" if name == "beta" else "T-CE"
         for value in values:
-            given = options | {"backbones": [backbone], "seeds": seeds, "test_curve": False, name: value}
+            value = int(value) if name == "ramp_steps" else value
+            given = options | {"backbones": [GRID_BACKBONE], "seeds": seeds, "test_curve": False, name: value}
             pairs += [(name, settings) for settings in plan([method], **given)]
     return pairs
 
@@ -219,17 +262,25 @@ def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -
 # ------------------------------------------------------------------------------------------------------- dose-response
 
 
-def dose_plan(
-    doses: list[float], kinds: list[str], drop_rates: list[float], ramp_steps: int, backbone: str, seeds: list[int], options: dict
-) -> list[tuple[dict, Settings]]:
+def dose_plan(doses: list[float], grids: dict[str, list[float]], seeds: list[int], options: dict) -> list[tuple[dict, Settings]]:
     """The runs of the dose-response study, each with its labels ``line, noise, dose``.
 
     At a dose d the share of false positives among the positives is d / (1 + d), and the drop rate that leaves out as many
     is half of it, since it is a share of the batch. *knows the dose* is that rate; at dose 0 it drops nothing and is CE.
+    The fixed drop rates are the ends of the grid, the ramp is the shortest.
+
+    Raises:
+        ValueError: a dose outside [0, 1], or no grids to take these from.
     """
-    common = options | {"backbones": [backbone], "seeds": seeds, "ramp_steps": ramp_steps, "test_curve": False}
+    if not all(0 <= dose <= 1 for dose in doses):
+        raise ValueError(f"doses are false positives per true one, in [0, 1], got {doses}")
+    if not {"max_drop_rate", "ramp_steps"} <= set(grids):
+        raise ValueError("doses takes its drop rates and its ramp from grids, which lacks max_drop_rate or ramp_steps")
+    drop_rates = [min(grids["max_drop_rate"]), max(grids["max_drop_rate"])]
+    ramp_steps = int(min(grids["ramp_steps"]))
+    common = options | {"backbones": [DOSE_BACKBONE], "seeds": seeds, "ramp_steps": ramp_steps, "test_curve": False}
     pairs = []
-    for kind in kinds:
+    for kind in KINDS:
         for dose in doses:
             right_rate = dose / (1 + dose) / 2
             lines = [("CE", "CE", 0.0), ("R-CE", "R-CE", 0.0)]
@@ -238,7 +289,7 @@ def dose_plan(
                 lines.append((f"{method}, knows the dose", method if dose else "CE", right_rate))
             for line, method, rate in lines:
                 for settings in plan([method], **common | {"max_drop_rate": rate}):
-                    made_up = replace(settings, noise=kind if dose else kinds[0], dose=float(dose))
+                    made_up = replace(settings, noise=kind if dose else KINDS[0], dose=float(dose))
                     pairs.append((dict(line=line, noise=kind, dose=dose), made_up))
     return pairs
 

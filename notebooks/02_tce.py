@@ -120,7 +120,7 @@ report.publish_table(report.selection_table(runs), dataset, "tce_selection", not
 # %% [markdown]
 # ## Does it rank better?
 #
-# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ and ▼ mark changes whose interval leaves out 0: better, worse. Everything else is unresolved by these seeds, whatever its sign.
+# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over this table. Everything else is unresolved by these seeds, whatever its sign, even where an interval leaves out 0.
 
 # %%
 table = report.main_table(runs, note)

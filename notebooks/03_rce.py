@@ -79,7 +79,7 @@ report.settings_table(settings)
 # %% [markdown]
 # ## The weight
 #
-# Left: the weight of a positive against its predicted probability, for some exponents. Right: the weighted loss. For β above 0 it peaks at $p = e^{-1/\beta}$ and falls again below that: a model that is confidently wrong has a *small* R-CE loss. In training that does not matter, since the weight has no gradient; in a validation loss that selects the weights, it can.
+# Left: the weight of a positive against its predicted probability, for some exponents. Right: the weighted loss. For β above 0 it peaks at $p = e^{-1/\beta}$ (dots) and falls again below that: a model that is confidently wrong has a *small* R-CE loss. In training that does not matter, since the weight has no gradient; in a validation loss that selects the weights, it can.
 
 # %%
 weights = report.weight_points([0, 0.05, 0.1, 0.25, 0.5, 1])
@@ -119,7 +119,7 @@ report.publish_table(report.selection_table(runs), dataset, "rce_selection", not
 # %% [markdown]
 # ## Does it rank better?
 #
-# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ and ▼ mark changes whose interval leaves out 0: better, worse. Everything else is unresolved by these seeds, whatever its sign.
+# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over this table. Everything else is unresolved by these seeds, whatever its sign, even where an interval leaves out 0.
 
 # %%
 table = report.main_table(runs, note)

@@ -23,7 +23,7 @@ try:
     from IPython.display import Markdown
 
     from denoise_lib import datasets, params, report, verdicts
-    from denoise_lib.baselines import baselines
+    from denoise_lib.baselines import baselines, settings_table
     from denoise_lib.runs import load_split, map_runs, plan
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -60,24 +60,39 @@ jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
 use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
 
 # %% [markdown]
-# All runs of the main comparison, and rankings by popularity in the same protocol.
+# All runs of the main comparison, and methods without training steps in the same protocol.
 
 # %%
 options = params.of_runs(globals())
 note = params.note(globals())
 runs = map_runs(plan(["CE", "T-CE", "R-CE"], **options), jobs, label="04: all methods", use_records=use_records)
-popular = baselines(load_split(runs[0].settings), top_k)
+untrained = baselines(load_split(runs[0].settings), top_k)
 
 # %% [markdown]
 # ## The main table
 #
-# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, then the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark intervals that leave out 0. The intervals are not corrected for their number: of twenty true zeros, one is marked by chance. Precision and MRR are in the CSV. The last rows are not trained: *MostPop* ranks items by their training interactions, the same for every user. *MostPop (train + valid)* counts the validation part too, which no trained model sees: no fair competitor, but it tells how much validation gives away of test.
+# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, then the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over the table; all others are unresolved, even where an interval leaves out 0. Precision and MRR are in the CSV. The last rows are not trained by steps and have no seeds. *MostPop* ranks items by their training interactions, the same for every user; *MostPop (train + valid)* counts the validation part too, which no other method sees: no fair competitor, but it tells how much validation gives away of test. *ItemKNN* adds up the cosine similarities to the user's items, *EASE* is a linear item-to-item model in closed form.
 
 # %%
 table = verdicts.with_published(
-    report.main_table(runs, note, baselines=popular), dataset, params.unlike_published(globals())
+    report.main_table(runs, note, baselines=untrained), dataset, params.unlike_published(globals())
 )
+table = report.with_user_intervals(table, runs)
 report.publish_table(table, dataset, "main", note, shown=report.readable(table))
+
+# %% [markdown]
+# What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
+
+# %%
+settings_table(untrained)
+
+# %% [markdown]
+# ## How sure are the changes?
+#
+# *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* is what the marks above go by. *detectable*: the least true change that these seeds would find four times in five, before any correction; an unresolved cell says nothing about smaller ones.
+
+# %%
+report.publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=report.statistics_table(table))
 
 # %% [markdown]
 # ## Beside the published numbers
@@ -94,7 +109,7 @@ beside
 # %% [markdown]
 # ## The changes at a glance
 #
-# Method minus CE with its 95 % interval. A line that crosses the vertical zero is unresolved. Look at the width first: an effect smaller than that cannot be seen with these seeds.
+# Method minus CE with its 95 % interval. A line that crosses the vertical zero is unresolved, and so are some that do not: the intervals are not corrected for their number. Look at the width first: an effect smaller than that cannot be seen with these seeds.
 
 # %%
 report.publish_figure(
@@ -128,7 +143,7 @@ report.publish_figure(
 # %% [markdown]
 # ## Better loss, or longer training?
 #
-# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
+# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above, corrected over each column. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
 
 # %%
 if test_curve:
@@ -172,15 +187,15 @@ over
 # A *warm* user has at least one training interaction; a *cold* one keeps the embedding that was drawn at random, so a model can rank by little more than popularity there. First the warm ones; where all test users are warm, this repeats the main table.
 
 # %%
-warm = report.main_table(runs, note, users="warm", baselines=popular)
+warm = report.main_table(runs, note, users="warm", baselines=untrained)
 report.publish_table(warm, dataset, "main_warm_users", note, shown=report.readable(warm))
 
 # %% [markdown]
 # The cold ones.
 
 # %%
-if (popular["users"] == "cold").any():
-    cold = report.main_table(runs, note, users="cold", baselines=popular)
+if (untrained["users"] == "cold").any():
+    cold = report.main_table(runs, note, users="cold", baselines=untrained)
     others = report.publish_table(cold, dataset, "main_cold_users", note, shown=report.readable(cold))
 else:
     others = Markdown("Every test user has training rows.")

@@ -1,10 +1,11 @@
-"""MostPop by hand."""
+"""MostPop by hand, ItemKNN and EASE against dense computations."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
-from denoise_lib.baselines import MostPop, baselines
+from denoise_lib.baselines import ItemToItem, MostPop, baselines, cosine_weights, ease_weights, settings_table
 from denoise_lib.data import Interactions, Split
 
 
@@ -28,3 +29,45 @@ def test_means_by_hand(hand):
     table = baselines(hand, [1]).query("metric == 'recall'").set_index(["method", "users"])["value"]
     assert table["MostPop"].to_dict() == {"all": 0.5, "warm": 1.0, "cold": 0.0}
     assert table["MostPop (train + valid)"].to_dict() == {"all": 1.0, "warm": 1.0, "cold": 1.0}
+
+
+@pytest.fixture
+def tiny() -> csr_matrix:
+    return csr_matrix(np.array([[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], dtype=np.int8))
+
+
+def test_cosine_against_a_dense_computation(tiny):
+    dense = tiny.toarray().astype(float)
+    cosine = dense.T @ dense / np.outer(*[np.linalg.norm(dense, axis=0)] * 2)
+    np.fill_diagonal(cosine, 0)
+    assert np.allclose(cosine_weights(tiny, 3).toarray(), cosine)
+    (strongest,) = [column for column in np.argmax(cosine, axis=0)[None]]
+    kept = cosine_weights(tiny, 1).toarray()
+    assert (kept != 0).sum(axis=0).tolist() == [1] * 4 and kept[strongest, range(4)] == pytest.approx(cosine.max(axis=0))
+    model = ItemToItem(tiny, cosine_weights(tiny, 3))
+    assert np.allclose(model.score_items(torch.tensor([3, 0, 4])), (dense @ cosine)[[3, 0, 4]])
+
+
+def test_ease_against_a_dense_computation(tiny):
+    """Each column is a ridge regression of the item on the other items."""
+    dense, weights = tiny.toarray().astype(float), ease_weights(tiny, 0.7)
+    for item in range(4):
+        others = [i for i in range(4) if i != item]
+        x = dense[:, others]
+        solution = np.linalg.solve(x.T @ x + 0.7 * np.eye(3), x.T @ dense[:, item])
+        assert np.allclose(weights[others, item], solution) and weights[item, item] == 0
+    assert np.allclose(ItemToItem(tiny, weights).score_items(torch.tensor([1])), dense[[1]] @ weights)
+
+
+def test_hyper_parameters_are_chosen_and_said(split):
+    table = baselines(split, [1, 5])
+    settings = settings_table(table)["setting"]
+    assert settings["MostPop"] == "" and "neighbours, of (10, 20" in settings["ItemKNN"] and settings["EASE"].startswith("λ = ")
+    assert set(table["method"]) == {"MostPop", "MostPop (train + valid)", "ItemKNN", "EASE"}
+
+
+def test_ease_is_left_out_by_size_and_not_silently(split, monkeypatch):
+    monkeypatch.setattr("denoise_lib.baselines.EASE_ITEMS", 29)
+    table = baselines(split, [5])
+    assert settings_table(table).loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
+    assert table.loc[table["method"] == "EASE", "value"].isna().all()

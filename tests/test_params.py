@@ -30,7 +30,7 @@ def test_params_files(file):
 
 
 def test_every_notebook_declares_its_parameters():
-    assert [notebook.stem for notebook in params.notebooks()] == ["01_data", "02_tce", "03_rce", "04_tables"]
+    assert [notebook.stem for notebook in params.notebooks()] == ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics"]
     for notebook in params.notebooks():
         declared = params.declared(notebook)
         assert "dataset" in declared and all(about for _, about in declared.values())
@@ -105,6 +105,30 @@ def test_help_and_list(home):
 
 
 REDUCED = ["--set", "backbones=[GMF]", "--set", "seeds=[1]", "--set", "epochs=2", "toy"]
+
+
+def test_full_runs_05_before_the_notebooks_that_share_its_runs():
+    assert [notebook.stem[:2] for notebook in cli._notebooks(full=False)] == ["01", "02", "03", "04"]
+    assert [notebook.stem[:2] for notebook in cli._notebooks(full=True)] == ["01", "05", "02", "03", "04"]
+    values = params.read("toy")
+    main, everything = cli._planned(values, full=False), cli._planned(values, full=True)
+    assert len(main) == 27 and set(main) < set(everything) and len(everything) == len(set(everything))
+    assert {run.method for run in everything} == {*runs.METHODS, *values["controls"]}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("grids={lr: [0.1]}", "grids: 'lr' is not one of"),
+        ("grids={max_drop_rate: [1.5]}", "max_drop_rate is a share"),
+        ("grids={}", "doses takes its drop rates"),
+        ("doses=[2.0]", r"in \[0, 1\], got \[2.0\]"),
+        ("controls=[coin-drop]", "'coin-drop' is not one of"),
+    ],
+)
+def test_studies_are_checked_before_any_training(assignment, message):
+    with pytest.raises(ValueError, match=message):
+        cli._planned(params.override(params.read("toy"), [assignment]), full=True)
 
 
 def test_a_reduced_run_says_so_and_a_failing_notebook_is_reported(home):

@@ -8,7 +8,7 @@ import pytest
 
 from denoise_lib import paths, report
 from denoise_lib.data import Interactions, Split
-from denoise_lib.runs import plan
+from denoise_lib.runs import map_runs, plan
 
 
 def fake_run(options, method, seed, value, backbone="GMF"):
@@ -30,13 +30,6 @@ def fake_run(options, method, seed, value, backbone="GMF"):
 def three_seeds(options):
     values = {"CE": (0.10, 0.20, 0.30), "T-CE": (0.11, 0.22, 0.33), "R-CE": (0.09, 0.19, 0.29)}
     return [fake_run(options, m, seed, v) for m, column in values.items() for seed, v in enumerate(column)]
-
-
-def test_interval_by_hand():
-    # three values: t(0.975, 2) = 4.302653, s = 0.1
-    mean, low, high = report.interval([0.1, 0.2, 0.3])
-    assert (mean, high - mean, mean - low) == pytest.approx((0.2, 4.302653 * 0.1 / 3**0.5, 4.302653 * 0.1 / 3**0.5))
-    assert np.isnan(report.interval([0.1])[1])
 
 
 def test_main_table_by_hand(three_seeds):
@@ -103,7 +96,7 @@ def test_same_step_by_hand(options):
 
 def test_same_step_marks():
     limits = {f"{name}{end}": [1.0 if name == "own_steps" else -1.0] for name in ("own_steps", "same_step") for end in ("", "_low", "_high")}
-    table = pd.DataFrame(dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, **limits))
+    table = pd.DataFrame(dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, at_own_steps="better", at_same_step="worse", **limits), index=[0])
     assert report.readable_same_step(table).iloc[0].tolist() == ["+1.0000 ± 0.0000 ▲", "-1.0000 ± 0.0000 ▼"]
 
 
@@ -184,3 +177,23 @@ def test_weight_peaks_where_the_notebook_says():
 def test_a_missing_method_is_left_out(options):
     runs = [fake_run(options, "T-CE", 1, 0.1)]
     assert report.main_table(runs)["change"].isna().all()
+
+
+def test_outcomes_are_corrected_over_the_table(options):
+    """Four Recall and NDCG cells with p = .0198: each alone would be better, together none is."""
+    gains = {"CE": (0.10, 0.20, 0.30), "T-CE": (0.115, 0.220, 0.3225)}
+    table = report.main_table([fake_run(options, m, seed, v) for m, column in gains.items() for seed, v in enumerate(column)])
+    tested = table[table["method"] == "T-CE"]
+    assert (tested["change_low"] > 0).all() and (tested["p"] < 0.05).all()
+    assert tested["p_holm"].tolist() == pytest.approx((4 * tested["p"]).tolist()), "two families of four"
+    assert set(tested["against_ce"]) == {"unresolved"}
+
+
+def test_user_intervals(home, options):
+    done = map_runs(plan(["CE", "T-CE"], **options | {"seeds": [1, 2]}), 1)
+    table = report.with_user_intervals(report.main_table(done), done)
+    tested, others = table[table["change"].notna()], table[table["change"].isna()]
+    assert (tested["user_low"] <= tested["change"]).all() and (tested["change"] <= tested["user_high"]).all()
+    assert others["user_low"].isna().all() and len(report.statistics_table(table)) == 4
+    (done[0].folder / "per_user.npz").unlink()  # as in a record
+    assert report.with_user_intervals(report.main_table(done), done)["user_low"].isna().all()

@@ -108,3 +108,31 @@ def test_page_from_a_table(home):
 )
 def test_claims_are_counted(outcomes, name):
     assert verdicts._counted(pd.Series(outcomes)).startswith(f"{name}: ")
+
+
+def test_claims_of_the_studies(home):
+    """Each judge on a table made for it; what was not run stays open."""
+    folder = home / "results" / "ml100k" / "tables"
+    folder.mkdir(parents=True)
+
+    def verdict_on(name: str, claim: str, **columns) -> str:
+        pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+        found = verdicts.claims().set_index("claim")["MovieLens-100K"]
+        (text,) = [text for line, text in found.items() if claim in line]
+        return text
+
+    judged = verdict_on("clean_training", "clean training", against_ce=["better", "better", "unresolved"])
+    assert judged == "reproduced: 2 better, 0 worse, 1 unresolved"
+    two = dict(backbone=["GMF", "GMF", "CDAE", "CDAE"], point=["selected", "last"] * 2)
+    judged = verdict_on("memorisation", "memorised late", **two, gap_low=[0.1, 0.1, -0.1, 0.1], loss_false=[1, 0.5, 1, 0.9])
+    assert judged.startswith("partly: harder at CE's selected step on 1 of 2 backbones; at the last step a mean loss below ln 2 on 1")
+    drops = dict(backbone=["GMF"], method=["T-CE"], precision=[0.4], at_random=[0.2])
+    assert verdict_on("drops", "mostly false", **drops, precision_low=[0.3]).startswith("partly: precision at the end of training GMF 0.40")
+    assert verdict_on("drops", "mostly false", **drops, precision_low=[0.1]).startswith("not: ")
+    groups = dict(method=["T-CE", "T-CE", "CE"], group=["1–3", "4–9", "1–3"])
+    assert verdict_on("activity", "least active", **groups, against_ce=["worse", "better", None]) == "not: 0 better, 1 worse, 0 unresolved"
+    grid = dict(method=["CE", "T-CE", "R-CE"], change_low=[None, 0.1, -0.1])
+    assert verdict_on("sensitivity", "grids", **grid) == "partly: above CE (uncorrected interval) in 1 of 2 cells"
+    assert verdict_on("tce_against_random", "at random", at_same_step=["better"]) == "reproduced: 1 better, 0 worse, 0 unresolved"
+    adressa = verdicts.claims().set_index("claim")["Adressa"]
+    assert adressa.iloc[6] == verdicts.NO_FLAGS and adressa.iloc[9] == verdicts.NOT_MEASURED

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from denoise_lib import report, runs
+from denoise_lib.statistics import holm
 
 DATASET = "ml100k_sgdl"
 EPOCHS = {"GMF": 50, "NeuMF": 30}
@@ -59,12 +60,6 @@ def compare_metrics(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     table["p_holm"] = holm(table["p"])
     table["differs"] = (table["p_holm"] < 0.05) & (table["difference"].abs() > MAX_METRIC)
     return table
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """Holm's step-down correction of p-values."""
-    ordered = p.sort_values()
-    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
 def compare_steps(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import argparse
 import pandas as pd
 
 from denoise_lib import params, report, runs
+from denoise_lib.statistics import interval
 
 CELL = ["backbone", "method", "metric", "k"]
 
