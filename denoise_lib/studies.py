@@ -17,7 +17,6 @@ from denoise_lib.statistics import LEVEL, family_outcomes, interval, paired_p
 
 GRID_BACKBONE, DOSE_BACKBONE = "NeuMF", "GMF"  # the paper's Fig. 9, and the fastest
 GRIDS = ("max_drop_rate", "ramp_steps", "beta")
-CONTRAST = ("T-CE", "random-drop")
 
 
 def has_flags(dataset: str) -> bool:
@@ -173,9 +172,9 @@ def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     return table.merge(tested.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"]), on=["method", *keys], how="left")
 
 
-def against_random(runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
-    """T-CE minus random-drop at the same rate: :func:`denoise_lib.report.same_step_table` with random-drop as the base."""
-    return same_step_table(of_methods(runs, *CONTRAST), ks, base=CONTRAST[1])
+def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
+    """T-CE minus a control with the same schedule: :func:`denoise_lib.report.same_step_table` with the control as base."""
+    return same_step_table(of_methods(runs, "T-CE", control), ks, base=control)
 
 
 # ---------------------------------------------------------------------------------------------------- which checkpoint?
@@ -219,6 +218,16 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
     wide = rows.assign(cell=cells).pivot(index=["backbone", "method"], columns="selector", values="cell")
     order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
     return wide.loc[list(order), list(dict.fromkeys(rows["selector"]))].fillna("–").rename_axis(columns=metric_labels(rows.head(1))[0])
+
+
+def selection_says(table: pd.DataFrame) -> str:
+    """T-CE minus CE under each rule, Recall, as text: means only, untested."""
+    wide = table[table["metric"] == "recall"].pivot(index=["backbone", "method"], columns="selector", values="mean")
+    lines = []
+    for backbone in table["backbone"].unique():
+        gains = (wide.loc[backbone, "T-CE"] - wide.loc[backbone, "CE"]).dropna()[table["selector"].unique()]
+        lines.append(f"- {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items()))
+    return "**Here**, T-CE minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
 
 
 # --------------------------------------------------------------------------------------------------------- sensitivity
@@ -307,3 +316,16 @@ def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
     return over_seeds(frame, ["line", *cell]).merge(
         changes.rename(columns=dict(mean="change", low="change_low", high="change_high")), on=["line", *cell]
     )
+
+
+def dose_says(response: pd.DataFrame) -> str:
+    """How many changes against CE at each dose have an interval above, below or around 0, by line, as text."""
+    counted = response[response["line"] != "CE"]
+    lines = []
+    for line, rows in counted.groupby("line", sort=False):
+        found = []
+        for dose, cells in rows.groupby("dose"):
+            above, below = (cells["change_low"] > 0).sum(), (cells["change_high"] < 0).sum()
+            found.append(f"{above} above, {below} below, {len(cells) - above - below} around 0 at dose {dose:g}")
+        lines.append(f"- {line}: " + "; ".join(found))
+    return "**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n\n" + "\n".join(lines)

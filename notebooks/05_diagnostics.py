@@ -22,7 +22,7 @@
 try:
     from IPython.display import Markdown
 
-    from denoise_lib import params, report, studies
+    from denoise_lib import params, report, studies, verdicts
     from denoise_lib.runs import METHODS, load_split, map_runs, plan
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -95,6 +95,12 @@ else:
 first
 
 # %% [markdown]
+# What that says, counted over Recall and NDCG of all backbones.
+
+# %%
+verdicts.here("clean_training", clean) if has_flags else needs_flags
+
+# %% [markdown]
 # ## When are false positives learned? (Fig. 3 of the paper)
 #
 # Mean cross-entropy of the training part's true and false positives under CE: over the whole training, and over its first steps. Bands are 95 % intervals over seeds. The paper's point is that the false ones are harder *early*: the gap between the lines is what T-CE can work with. A loss below 0.69 means that the model ranks the pair as liked.
@@ -119,6 +125,12 @@ if has_flags:
     memorised = studies.memorisation(runs)
     first = report.publish_table(memorised, dataset, "memorisation", note, shown=report.rounded(memorised, ["backbone", "point"]))
 first
+
+# %% [markdown]
+# What that says.
+
+# %%
+verdicts.here("memorisation", memorised) if has_flags else needs_flags
 
 # %% [markdown]
 # ## The same under each method (Fig. 6 of the paper)
@@ -158,6 +170,12 @@ if has_flags:
 first
 
 # %% [markdown]
+# What that says of T-CE. Compare `popularity-drop`: where it is as precise, T-CE may find false positives because they are rare items.
+
+# %%
+verdicts.here("drops", at_end) if has_flags else needs_flags
+
+# %% [markdown]
 # ## Controls
 #
 # Every method and control against CE, each at the step that its own validation loss selected. `random-drop` has T-CE's schedule but no detection; `popularity-drop` drops the rarest items, `lowest-loss-drop` the easiest positives; `oracle-drop` and `clean-only` use the flags and are bounds, not methods. A method is only as good as its distance from `random-drop`.
@@ -176,17 +194,50 @@ report.publish_figure(
 )
 
 # %% [markdown]
+# The same, counted, after Holm's correction.
+
+# %%
+report.summary(table)
+
+# %% [markdown]
 # ## The main question: T-CE against dropping at random
 #
 # T-CE minus random-drop with the same schedule, paired by seed. *own steps*: each where its own loss selected. *same step*: random-drop read at the step that T-CE selected, so neither schedule, nor length of training, nor selection differs, and what is left is the choice of what to drop. ▲ and ▼ are corrected by Holm over the column.
 
 # %%
-if {"T-CE", "random-drop"} <= set(methods):
-    contrast = studies.against_random(runs, top_k)
+if "random-drop" in methods:
+    contrast = studies.tce_against("random-drop", runs, top_k)
     first = report.publish_table(contrast, dataset, "tce_against_random", note, shown=report.readable_same_step(contrast))
+    second = verdicts.here("tce_against_random", contrast)
 else:
-    first = Markdown("Needs `random-drop` among the controls.")
+    first = second = Markdown("`random-drop` is not among the controls of this data set.")
 first
+
+# %% [markdown]
+# What that says.
+
+# %%
+second
+
+# %% [markdown]
+# ## And against dropping the rarest items
+#
+# The same with `popularity-drop` as the base. It looks at no loss at all: where T-CE is not above it at the same step, its gain needs no other explanation than ranking popular items higher.
+
+# %%
+if "popularity-drop" in methods:
+    contrast = studies.tce_against("popularity-drop", runs, top_k)
+    first = report.publish_table(contrast, dataset, "tce_against_popularity", note, shown=report.readable_same_step(contrast))
+    second = verdicts.here("tce_against_popularity", contrast)
+else:
+    first = second = Markdown("`popularity-drop` is not among the controls of this data set.")
+first
+
+# %% [markdown]
+# What that says.
+
+# %%
+second
 
 # %% [markdown]
 # ## Who gains? (Fig. 7 of the paper)
@@ -209,6 +260,12 @@ changed = active[active["change"].notna()][["backbone", "method", "measured", "g
 report.publish_table(groups, dataset, "activity", note, shown=report.rounded(changed, ["backbone", "method", "measured", "group"]))
 
 # %% [markdown]
+# What that says of the least active users.
+
+# %%
+verdicts.here("activity", groups)
+
+# %% [markdown]
 # ## Which checkpoint?
 #
 # Test Recall of each method at the step that seven rules would have selected, and the mean step. *own loss* is the main table's rule. *clean validation* uses flags, *best on test* chooses on the number it reports: a ceiling, no rule. Compare methods **within** a column: where a difference lives in one column only, the rule made it. *T-CE's step* reads every method at the step that T-CE selected.
@@ -216,6 +273,12 @@ report.publish_table(groups, dataset, "activity", note, shown=report.rounded(cha
 # %%
 selected = studies.selection_study(runs, k)
 report.publish_table(selected, dataset, "selectors", note, shown=studies.readable_selection(selected))
+
+# %% [markdown]
+# What the rules do to the comparison of T-CE with CE.
+
+# %%
+Markdown(studies.selection_says(selected))
 
 # %% [markdown]
 # The paper's three methods as a figure. The rules from left to right are numbered as the table's columns. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
@@ -255,6 +318,12 @@ if grids:
     changed = sensitive[sensitive["method"] != "CE"][["method", "parameter", "value", "measured", "change", "change_low", "change_high"]]
     picture = report.publish_table(sensitive, dataset, "sensitivity", note, shown=report.rounded(changed, ["method", "parameter", "value", "measured"]))
 picture
+
+# %% [markdown]
+# What that says.
+
+# %%
+verdicts.here("sensitivity", sensitive) if grids else picture
 
 # %% [markdown]
 # ## Dose-response
@@ -298,6 +367,12 @@ first
 
 # %%
 picture
+
+# %% [markdown]
+# What that says, counted.
+
+# %%
+Markdown(studies.dose_says(response)) if doses and has_flags else needs_flags
 
 # %% [markdown]
 # Every run is there.

@@ -135,7 +135,7 @@ def test_selection_study(done):
 
 
 def test_random_drop_is_the_base_of_the_contrast(done):
-    table = studies.against_random(done, [5, 20])
+    table = studies.tce_against("random-drop", done, [5, 20])
     assert set(table["method"]) == {"T-CE"} and len(table) == 4
     row = table.query("metric == 'recall' and k == 20").iloc[0]
     expected = np.mean([only(done, "T-CE", s).value("recall", 20) - only(done, "random-drop", s).value("recall", 20) for s in (1, 2)])
