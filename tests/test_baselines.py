@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from denoise_lib.baselines import ItemToItem, MostPop, baselines, cosine_weights, ease_weights, settings_table
+from denoise_lib.baselines import REGULARISATION, ItemToItem, MostPop, baselines, cosine_weights, ease_weights, settings_table
 from denoise_lib.data import Interactions, Split
+from denoise_lib.evaluation import evaluate, ranking_task
 
 
 def part(*pairs) -> Interactions:
@@ -44,6 +45,8 @@ def test_cosine_against_a_dense_computation(tiny):
     (strongest,) = [column for column in np.argmax(cosine, axis=0)[None]]
     kept = cosine_weights(tiny, 1).toarray()
     assert (kept != 0).sum(axis=0).tolist() == [1] * 4 and kept[strongest, range(4)] == pytest.approx(cosine.max(axis=0))
+    star = csr_matrix(np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0]]))  # items 1 and 2 are both nearest to 0, which is nearest to 1
+    assert (cosine_weights(star, 1).toarray() != 0).tolist() == [[False, True, True], [True, False, False], [False] * 3]
     model = ItemToItem(tiny, cosine_weights(tiny, 3))
     assert np.allclose(model.score_items(torch.tensor([3, 0, 4])), (dense @ cosine)[[3, 0, 4]])
 
@@ -62,6 +65,10 @@ def test_ease_against_a_dense_computation(tiny):
 def test_hyper_parameters_are_chosen_and_said(split):
     table = baselines(split, [1, 5])
     settings = settings_table(table)["setting"]
+    task = ranking_task(split, split.valid, [split.train])
+    x = split.matrix(split.train)
+    recalls = {value: evaluate(ItemToItem(x, ease_weights(x, value)), task, [1, 5])["recall"][:, 1].mean() for value in REGULARISATION}
+    assert settings["EASE"] == f"λ = {max(recalls, key=recalls.get)}, of {REGULARISATION}" and len(set(recalls.values())) > 1
     assert settings["MostPop"] == "" and "neighbours, of (10, 20" in settings["ItemKNN"] and settings["EASE"].startswith("λ = ")
     assert set(table["method"]) == {"MostPop", "MostPop (train + valid)", "ItemKNN", "EASE"}
 

@@ -53,6 +53,13 @@ def test_kinds_draw_from_their_distributions():
     assert 0.8 < np.mean(shares["popularity"]) < 0.95
 
 
+def test_an_item_without_interactions_is_never_popular():
+    train = Interactions(np.repeat(np.arange(30), 2), np.arange(60) % 9, np.ones(60, bool))  # item 9 is nobody's
+    split = Split("unseen", 30, 10, train, train[:3], train[:0])
+    assert 9 not in with_false_positives(split, 1.0, "popularity", 1).train.items
+    assert 9 in with_false_positives(split, 1.0, "uniform", 1).train.items
+
+
 def test_no_dose_and_bad_doses(split):
     clean = clean_part(split)
     assert len(with_false_positives(clean, 0, "uniform", 1).train) == len(clean.train)

@@ -96,6 +96,14 @@ def test_clean_only_trains_on_less_but_ranks_like_the_others(done):
     )
 
 
+def test_what_clean_only_leaves_out_is_no_negative(module_home, monkeypatch):
+    given = {}
+    monkeypatch.setattr(runs, "fit", lambda model, split, loss_fn, **keywords: given.update(keywords, split=split) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.compute(plan(["clean-only"], **OPTIONS | {"seeds": [9]})[0])
+    assert given["split"].train.is_clean.all() and len(given["observed"]) == len(datasets.load("toy").train)
+
+
 def test_activity_groups_partition_the_users(done):
     split = datasets.load("toy")
     users = np.unique(split.test.users)
