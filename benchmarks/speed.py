@@ -1,0 +1,196 @@
+"""Times this code beside a plain loop and beside what the machine can do, and prints the table.
+
+    python benchmarks/speed.py [ml100k] [yelp] [--repeats 5] [--save]
+
+``ml100k`` is measured on its data where they are, else on generated data of that size; ``yelp`` on generated data of
+Yelp's size, where the plain loop is timed on a part and scaled. ``--save`` writes benchmarks/results/<machine>.md.
+Everything runs on one thread, on the CPU. Set the allocator's variables as run_all.sh does:
+``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000``.
+"""
+
+import argparse
+import datetime
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+
+from denoise_lib import datasets
+from denoise_lib.data import Interactions, Split
+from denoise_lib.evaluation import evaluate, ranking_task
+from denoise_lib.losses import cross_entropy
+from denoise_lib.models import CDAE, GMF, NeuMF
+from denoise_lib.runs import environment
+from denoise_lib.sampling import sample_negatives
+from denoise_lib.train import _adam, _fast_tables, fit
+
+SIZES = {"ml100k": (943, 1682, 80_000), "yelp": (45_548, 57_396, 1_672_520)}  # users, items, training rows
+BATCH, K = 1024, 20
+PLAIN_STEPS, PLAIN_USERS, PLAIN_ROWS = 200, 60, 200_000  # beyond these sizes the plain loop is timed on a part
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="*", default=["ml100k"], help=f"of {', '.join(SIZES)} (default: ml100k)")
+    parser.add_argument("--repeats", type=int, default=5, help="the median of so many is shown")
+    parser.add_argument("--save", action="store_true", help="writes benchmarks/results/<machine>.md")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = [f"{datetime.date.today()} · {environment()['cpu']} · torch {torch.__version__} · one thread · medians of {options.repeats}", ""]
+    for size in options.size:
+        lines += measure(size, options.repeats)
+    print("\n".join(lines))
+    if options.save:
+        name = "-".join(environment()["cpu"].lower().replace("(r)", "").split())
+        file = Path(__file__).parent / "results" / f"{name}.md"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("# Speed\n\n" + "\n".join(lines) + "\n")
+
+
+def split_of(size: str) -> tuple[Split, str]:
+    """The data set, or a random one of its size, in which an item's popularity falls with its rank."""
+    n_users, n_items, n_rows = SIZES[size]
+    if datasets.is_prepared(size):
+        return datasets.load(size), "its data"
+    rng = np.random.default_rng(0)
+
+    def part(n: int) -> Interactions:
+        return Interactions(rng.integers(0, n_users, n), (n_items * rng.random(n) ** 2).astype(np.int64))
+
+    return Split(size, n_users, n_items, part(n_rows), part(n_rows // 8), part(n_rows // 8)).without_duplicates(), "generated"
+
+
+def measure(size: str, repeats: int) -> list[str]:
+    """The lines of one size's table."""
+    split, origin = split_of(size)
+    n_rows = len(split.train)
+    n_steps = -(-2 * n_rows // BATCH)
+    lines = [f"## {size}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} training rows ({origin})", ""]
+    lines += ["| what | times faster than plain | ours | plain | floor | ours / floor |", "|---|---:|---:|---:|---:|---:|"]
+
+    def row(what: str, ours: float, plain_loop: float, floor: float | None = None) -> None:
+        share = f"{seconds(floor)} | {ours / floor:.1f}" if floor else " | "
+        lines.append(f"| {what} | {plain_loop / ours:.1f} | {seconds(ours)} | {seconds(plain_loop)} | {share} |")
+
+    observed = split.matrix(split.train)
+    rng = np.random.default_rng(0)
+    row("negatives of an epoch", median(repeats, sample_negatives, split.train.users, observed, 1, rng), *plain_negatives(split))
+    parts = []
+    for name, make in models(split).items():
+        epoch = median(repeats, one_epoch, make, split)
+        row(f"{name} epoch", epoch, plain_epoch(make, split, n_steps))
+        model = make()
+        step = step_parts(model, split, 60 if n_rows > PLAIN_ROWS else n_steps)
+        floor = adam_floor(model, repeats) + gemm_floor(model, repeats)
+        total = sum(step.values())
+        lines.append(f"| {name} step | | {seconds(total)} | | {seconds(floor)} | {total / floor:.1f} |")
+        parts.append(f"{name}: " + ", ".join(f"{part} {seconds(value)}" for part, value in step.items()))
+    users = np.unique(split.test.users)
+    for name, make in models(split).items():
+        model = make().eval()
+        sample = users if n_rows <= PLAIN_ROWS or name == "GMF" else users[:500]
+        task = ranking_task(split, split.test[np.isin(split.test.users, sample)], [split.train, split.valid])
+        ours = median(min(repeats, 3), evaluate, model, task, [K]) * len(users) / len(sample)
+        few = users[:PLAIN_USERS] if n_rows > PLAIN_ROWS or name != "GMF" else users
+        started = time.perf_counter()
+        plain.rank_and_measure(model, split, few, K)
+        row(f"{name} ranking of {len(users):,} users", ours, (time.perf_counter() - started) * len(users) / len(few))
+    return [*lines, "", "Parts of a step: " + "; ".join(parts) + ".", ""]
+
+
+def models(split: Split) -> dict:
+    interactions = split.matrix(split.train)
+    return {
+        "GMF": lambda: GMF(split.n_users, split.n_items),
+        "NeuMF": lambda: NeuMF(split.n_users, split.n_items),
+        "CDAE": lambda: CDAE(interactions),
+    }
+
+
+def one_epoch(make, split: Split) -> None:
+    few = Split(split.name, split.n_users, split.n_items, split.train, split.valid[:BATCH], split.test)
+    fit(make(), few, lambda logits, labels, step: cross_entropy(logits, labels), epochs=1, seed=0, batch_size=BATCH, eval_every=10**9)
+
+
+def plain_negatives(split: Split) -> tuple[float]:
+    part = Split(split.name, split.n_users, split.n_items, split.train[:PLAIN_ROWS], split.valid, split.test)
+    dataset = plain.PlainDataset(part)
+    started = time.perf_counter()
+    dataset.draw_negatives()
+    return ((time.perf_counter() - started) * len(split.train) / len(part.train),)
+
+
+def plain_epoch(make, split: Split, n_steps: int) -> float:
+    """Seconds of the plain epoch; where it is long, its steps are scaled from ``PLAIN_STEPS``."""
+    part = Split(split.name, split.n_users, split.n_items, split.train[:PLAIN_ROWS], split.valid, split.test)
+    dataset = plain.PlainDataset(part)
+    started = time.perf_counter()
+    dataset.draw_negatives()
+    drawn = (time.perf_counter() - started) * len(split.train) / len(part.train)
+    started = time.perf_counter()
+    done = plain.train_steps(make(), dataset, cross_entropy, BATCH, n_steps=PLAIN_STEPS)
+    return drawn + (time.perf_counter() - started) * n_steps / done
+
+
+def step_parts(model, split: Split, n_steps: int) -> dict[str, float]:
+    """Mean seconds of the parts of a training step, as ``fit`` makes it."""
+    optimizer = _adam(model.parameters(), lr=0.001)
+    rng = np.random.default_rng(0)
+    parts = dict.fromkeys(("forward", "backward", "optimizer"), 0.0)
+    warm_up = 5
+    model.train()
+    with _fast_tables(model, BATCH) as densify:
+        for step in range(n_steps + warm_up):
+            rows = rng.integers(0, len(split.train), BATCH // 2)
+            users = torch.from_numpy(np.tile(split.train.users[rows], 2))
+            items = torch.from_numpy(np.concatenate([split.train.items[rows], rng.integers(0, split.n_items, BATCH // 2)]))
+            labels = torch.arange(BATCH).lt(BATCH // 2).float()
+            clock = [time.perf_counter()]
+            optimizer.zero_grad()
+            loss = cross_entropy(model(users, items), labels)
+            clock.append(time.perf_counter())
+            loss.backward()
+            clock.append(time.perf_counter())
+            densify(model.parameters())
+            optimizer.step()
+            clock.append(time.perf_counter())
+            if step >= warm_up:
+                for part, spent in zip(parts, np.diff(clock)):
+                    parts[part] += spent / n_steps
+    return parts
+
+
+def adam_floor(model, repeats: int) -> float:
+    """Seconds to move what dense Adam must: it reads parameter, gradient and two moments and writes three of them."""
+    n = sum(weights.numel() for weights in model.parameters())
+    a, b, c = (torch.zeros(7 * n // 3) for _ in range(3))
+    return median(repeats, torch.add, a, b, out=c)
+
+
+def gemm_floor(model, repeats: int) -> float:
+    """Seconds of the tower's matrix products: one forward and two backward for each layer; 0 without a tower."""
+    total = 0.0
+    for layer in [layer for layer in getattr(model, "hidden", []) if hasattr(layer, "weight")]:
+        x, y, w = torch.zeros(BATCH, layer.in_features), torch.zeros(BATCH, layer.out_features), layer.weight.detach()
+        total += sum(median(repeats, torch.mm, *pair) for pair in ((x, w.T), (y, w), (y.T, x)))
+    return total
+
+
+def median(repeats: int, function, *arguments, **keywords) -> float:
+    times = []
+    for _ in range(repeats + 1):  # the first one warms up
+        started = time.perf_counter()
+        function(*arguments, **keywords)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def seconds(value: float) -> str:
+    return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s" if value >= 0.1 else f"{value * 1000:.2f} ms"
+
+
+if __name__ == "__main__":
+    main()
