@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import torch
 
-from denoise_lib import datasets, paths, runs
+from denoise_lib import datasets, methods, paths, runs
 from denoise_lib.evaluation import VALIDATION_USERS
 from denoise_lib.data import FILES, Interactions, Split
 from denoise_lib.evaluator import rank_items
@@ -82,7 +82,7 @@ def _measure(run: runs.Settings, sizes: dict[str, int]) -> dict[str, float]:
         short = replace(split, train=split.train[rows], valid=split.valid[slice(0, n_valid)])
         started = time.perf_counter()
         fit(
-            model, short, runs.loss_of(run), epochs=1, seed=0, batch_size=run.batch_size, lr=run.lr,
+            model, short, methods.loss_of(run), epochs=1, seed=0, batch_size=run.batch_size, lr=run.lr,
             n_negatives=run.n_negatives, eval_every=10**9, protocol=run.protocol, observed=split.train,
         )  # fmt: skip
         return time.perf_counter() - started

@@ -13,21 +13,15 @@ The first three of them, kept under version control in ``results/<dataset>/recor
 """
 
 import hashlib
-import importlib.metadata
 import json
-import math
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -37,177 +31,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from denoise_lib import datasets, paths
-from denoise_lib.controls import CONTROLS, DROPPING, drop_keys, row_values
-from denoise_lib.data import Split
-from denoise_lib.diagnostics import DropCounter, diagnostic_probes
-from denoise_lib.evaluation import final_metrics, test_probes
+from denoise_lib import datasets, methods, paths
 from denoise_lib.files import replacing_folder
-from denoise_lib.losses import (
-    cross_entropy, dropped_samples, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
-)  # fmt: skip
-from denoise_lib.models import CDAE, GMF, MLP, NeuMF
-from denoise_lib.noise import clean_part, with_false_positives
-from denoise_lib.train import PROTOCOLS, fit
+from denoise_lib.methods import build_model, load_split, n_steps, training_split
+from denoise_lib.settings import BACKBONES, METHODS, RESULT_VERSION, Settings, plan
 
-RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
-BACKBONES = ("GMF", "MLP", "NeuMF", "NeuMF-pre", "CDAE")
-METHODS = ("CE", "T-CE", "R-CE")  # the paper's; controls.py has the others
-
-
-# ---------------------------------------------------------------------------------------------------------- settings
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides a run's result besides its data. What a backbone or method does not use is None, so that a
-    CE run is the same run whatever T-CE's drop rate is."""
-
-    dataset: str
-    backbone: str
-    method: str
-    seed: int
-    protocol: str
-    epochs: int
-    batch_size: int
-    lr: float
-    n_negatives: int
-    eval_every: int
-    top_k: tuple[int, ...]
-    test_curve: bool  # record test metrics at every evaluation point, for analysis only
-    dim: int | None = None
-    n_layers: int | None = None
-    hidden_dim: int | None = None
-    corruption: float | None = None
-    max_drop_rate: float | None = None
-    ramp_steps: int | None = None
-    beta: float | None = None
-    diagnostics: bool | None = None  # record what diagnostics.py measures, at every evaluation point; changes no weight
-    noise: str | None = None  # kind of the false positives added to the clean part of the data (noise.py)
-    dose: float | None = None  # and how many, in clean positives
-    threads: int = 1
-    device: str = "cpu"
-    pretrained: tuple["Settings", ...] = ()  # the GMF and MLP runs that NeuMF-pre starts from
-
-    @property
-    def name(self) -> str:
-        return f"{self.backbone} {self.method} seed {self.seed}"
-
-    def id(self) -> str:
-        """A readable prefix and a hash of settings, data and result version."""
-        used = {name: value for name, value in asdict(self).items() if value is not None}
-        content = json.dumps([used, datasets.checksums(self.dataset), RESULT_VERSION], sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-        return f"{self.backbone}-{self.method}-seed{self.seed}-{digest}".lower()
-
-    @property
-    def folder(self) -> Path:
-        return paths.results(self.dataset) / "runs" / self.id()
-
-
-def plan(
-    methods: Iterable[str],
-    *,
-    dataset: str,
-    backbones: list[str],
-    seeds: list[int] | dict[str, list[int]],
-    protocol: str,
-    epochs: int | dict[str, int],
-    batch_size: int,
-    lr: float,
-    n_negatives: int,
-    eval_every: int,
-    top_k: list[int],
-    test_curve: bool,
-    dim: int,
-    n_layers: int,
-    hidden_dim: int,
-    corruption: float,
-    max_drop_rate: float | dict[str, float],
-    ramp_steps: int | dict[str, int],
-    beta: float | dict[str, float],
-    threads: int,
-    device: str,
-    diagnostics: bool = False,
-) -> list[Settings]:
-    """The settings of every (backbone, method, seed). ``seeds``, ``epochs``, ``max_drop_rate``, ``ramp_steps`` and
-    ``beta`` are one value or a map from backbone to value; ``device: auto`` is CUDA where there is one.
-
-    Raises:
-        ValueError: a value out of range, or a map that lacks a backbone.
-    """
-    _check_choices("backbones", backbones, BACKBONES)
-    _check_choices("methods", methods, METHODS + CONTROLS)
-    _check_choices("protocol", [protocol], PROTOCOLS)
-    _check_choices("device", [device], ("auto", "cpu", "cuda"))
-    lists = seeds.values() if isinstance(seeds, dict) else [seeds]
-    for name, values in [*(("seeds", values) for values in lists), ("top_k", top_k), ("backbones", backbones)]:
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def own_value(backbone: str, name: str, value):
-        if not isinstance(value, dict):
-            return value
-        if backbone not in value:
-            raise ValueError(f"{name} names {', '.join(value)}, but not {backbone}; give it one value or add it")
-        return value[backbone]
-
-    def settings(backbone: str, method: str, seed: int) -> Settings:
-        own = partial(own_value, backbone)
-        is_cdae, drops = backbone == "CDAE", method in DROPPING
-        run = Settings(
-            dataset, backbone, method, seed, protocol, own("epochs", epochs), batch_size, lr, n_negatives, eval_every,
-            tuple(sorted(top_k)), test_curve,
-            dim=None if is_cdae else dim,
-            n_layers=None if backbone in ("GMF", "CDAE") else n_layers,
-            hidden_dim=hidden_dim if is_cdae else None,
-            corruption=float(corruption) if is_cdae else None,
-            max_drop_rate=float(own("max_drop_rate", max_drop_rate)) if drops else None,
-            ramp_steps=own("ramp_steps", ramp_steps) if drops else None,
-            beta=float(own("beta", beta)) if method == "R-CE" else None,
-            diagnostics=diagnostics or None,
-            threads=threads,
-            device=device,
-            pretrained=tuple(settings(half, method, seed) for half in ("GMF", "MLP")) if backbone == "NeuMF-pre" else (),
-        )  # fmt: skip
-        _check_ranges(run)
-        return run
-
-    return [
-        settings(backbone, method, seed)
-        for backbone in backbones
-        for method in methods
-        for seed in own_value(backbone, "seeds", seeds)
-    ]
-
-
-def _check_choices(name: str, values: Iterable[str], choices: tuple[str, ...]) -> None:
-    for value in values:
-        if value not in choices:
-            raise ValueError(f"{name}: {value!r} is not one of {', '.join(choices)}")
-
-
-def _check_ranges(run: Settings) -> None:
-    counts = ("epochs", "batch_size", "n_negatives", "eval_every", "dim", "n_layers", "hidden_dim", "threads")
-    for name in counts:
-        value = getattr(run, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    for name in ("corruption", "max_drop_rate"):
-        value = getattr(run, name)
-        if value is not None and not 0 <= value < 1:
-            raise ValueError(f"{name} is a share in [0, 1), got {value}")
-    for name in ("seed", "ramp_steps", "beta"):
-        value = getattr(run, name)
-        if value is not None and value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-    if run.top_k[0] < 1 or run.lr <= 0:
-        raise ValueError(f"top_k must be at least 1 and lr positive, got {run.top_k} and {run.lr}")
-
-
-# --------------------------------------------------------------------------------------------------------- computing
+__all__ = [
+    "BACKBONES", "METHODS", "RESULT_VERSION", "Run", "Settings", "build_model", "compute", "found", "keep_record", "load_run",
+    "load_split", "map_runs", "n_steps", "plan", "record_of", "training_split",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +68,8 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        model = build_model(self.settings, training_split(self.settings, load_split(self.settings)))
+        split = training_split(self.settings, load_split(self.settings))
+        model = build_model(self.settings, split, _halves(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
@@ -366,158 +199,34 @@ def follow(parent: int) -> None:
 
 
 def compute(run: Settings, progress: Callable | None = None) -> None:
-    """Trains, evaluates and writes one run; its folder appears only when it is whole."""
-    started = time.perf_counter()
-    split = load_split(run)
-    trained_on = training_split(run, split)
-    model = build_model(run, trained_on).to(run.device)
+    """Trains, evaluates and writes one run. Where it was stopped before, it continues from its checkpoint."""
     checkpoint = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
-    drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
-    with _threads(run.threads):
-        history = fit(
-            model, trained_on, loss_of(run, drops), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
-            n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol, observed=split.train,
-            probes=_probes(run, split, drops),
-            row_values=row_values(trained_on.train, split.n_items) if _takes_values(run) else None,
-            optimizer=torch.optim.SGD if run.backbone == "NeuMF-pre" else None,
-            checkpoint=checkpoint, progress=progress,
-        )  # fmt: skip
-        trained = time.perf_counter()
-        metrics, per_user = final_metrics(model, split, run.top_k)
+    _write(run, methods.train(run, load_split(run), _halves(run), checkpoint, progress))
+    checkpoint.unlink(missing_ok=True)
 
+
+def _halves(run: Settings) -> list[torch.nn.Module]:
+    return [load_run(half, found(half)).model() for half in run.pretrained]
+
+
+def _write(run: Settings, finished: methods.Finished) -> None:
+    """Writes a run's folder, which appears only when it is whole."""
+    frame = finished.history.frame
     with replacing_folder(run.folder) as folder:
-        history.frame.to_csv(folder / "history.csv", index=False)
-        metrics.to_csv(folder / "metrics.csv", index=False)
-        np.savez(folder / "per_user.npz", **per_user)
-        torch.save({name: weights.cpu() for name, weights in model.state_dict().items()}, folder / "model.pt")
+        frame.to_csv(folder / "history.csv", index=False)
+        finished.metrics.to_csv(folder / "metrics.csv", index=False)
+        np.savez(folder / "per_user.npz", **finished.per_user)
+        torch.save(finished.weights, folder / "model.pt")
         info = {
             "id": run.folder.name,
             "settings": asdict(run),
             "result_version": RESULT_VERSION,
             "data": datasets.checksums(run.dataset),
-            "selected_step": history.selected_step,
-            "last_point": int(history.frame["step"].iloc[-1]),
-            "n_parameters": sum(weights.numel() for weights in model.parameters()),
-            "seconds": {"training": trained - started, "total": time.perf_counter() - started},
-            "environment": environment(),
+            "selected_step": finished.history.selected_step,
+            "last_point": int(frame["step"].iloc[-1]),
+            "n_parameters": sum(weights.numel() for weights in finished.weights.values()),
+            "seconds": finished.seconds,
+            "environment": finished.environment,
             "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
         }
         (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n")
-    checkpoint.unlink(missing_ok=True)
-
-
-def load_split(run: Settings) -> Split:
-    """The split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has made-up
-    false positives in the place of the flagged ones."""
-    split = datasets.load(run.dataset)
-    if run.protocol == "corrected":
-        split = split.without_duplicates()
-    if run.dose is not None:
-        split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
-    return split
-
-
-def training_split(run: Settings, split: Split) -> Split:
-    """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
-    ranking leaves it out."""
-    return clean_part(split) if run.method == "clean-only" else split
-
-
-def n_steps(run: Settings) -> int:
-    """Optimizer steps of a whole run."""
-    n_rows = len(training_split(run, load_split(run)).train) * (1 + run.n_negatives)
-    return run.epochs * math.ceil(n_rows / run.batch_size)
-
-
-def build_model(run: Settings, split: Split) -> torch.nn.Module:
-    """The backbone with its initial weights, drawn from the run's seed."""
-    generator = torch.Generator().manual_seed(run.seed)
-    match run.backbone:
-        case "GMF":
-            return GMF(split.n_users, split.n_items, run.dim, generator)
-        case "MLP":
-            return MLP(split.n_users, split.n_items, run.dim, run.n_layers, generator)
-        case "NeuMF":
-            return NeuMF(split.n_users, split.n_items, run.dim, run.n_layers, generator)
-        case "NeuMF-pre":
-            return NeuMF.from_pretrained(*(load_run(half, found(half)).model() for half in run.pretrained))
-        case "CDAE":
-            return CDAE(split.matrix(split.train), run.hidden_dim, run.corruption, generator)
-
-
-def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
-    """A method is its loss: (logits, labels, step) -> scalar, with a fourth argument where it :func:`_takes_values`.
-
-    ``drops`` counts what is dropped in training.
-    """
-
-    def truncated(logits, labels, step, values=None):
-        drop_rate = drop_rate_at(step, run.max_drop_rate, run.ramp_steps)
-        if values is None:
-            return truncated_cross_entropy(logits, labels, drop_rate)
-        keys = drop_keys(run.method, logits, labels, values)
-        if drops is not None:
-            drops.add(dropped_samples(keys, labels, drop_rate), values)
-        return truncated_cross_entropy(logits, labels, drop_rate, keys)
-
-    match run.method:
-        case "CE" | "clean-only":
-            return lambda logits, labels, step: cross_entropy(logits, labels)
-        case "R-CE":
-            return lambda logits, labels, step: reweighted_cross_entropy(logits, labels, run.beta)
-        case _:
-            return truncated
-
-
-def _takes_values(run: Settings) -> bool:
-    return run.method in DROPPING and (run.method != "T-CE" or bool(run.diagnostics))
-
-
-def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:
-    if run.diagnostics:
-        return diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
-    return test_probes(split, run.top_k) if run.test_curve else None
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Sets torch's threads, which are part of a run's bits, for the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-# ------------------------------------------------------------------------------------------------------- environment
-
-
-@cache
-def environment() -> dict[str, str]:
-    """What a run was computed with: versions, processor and the commit of the code."""
-    packages = ("torch", "numpy", "scipy", "pandas")
-    return {
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in packages},
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": str(joblib.cpu_count()),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "commit": _commit(),
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(paths.PROJECT), "describe", "--always", "--dirty", "--abbrev=10"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

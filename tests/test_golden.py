@@ -1,6 +1,6 @@
 """A golden toy run: it fails when numbers change without ``RESULT_VERSION`` being raised.
 
-After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``denoise_lib/runs.py``, then write the new
+After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``denoise_lib/settings.py``, then write the new
 ones with ``python tests/test_golden.py``. The tolerance allows for another processor's rounding, nothing more.
 """
 

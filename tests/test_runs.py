@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from denoise_lib import datasets, evaluation, runs
+from denoise_lib import settings as settings_module
 from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
 
 RESULT_FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
@@ -112,7 +113,7 @@ def test_ids_depend_on_settings_data_and_version(home, options, monkeypatch):
     (settings,) = plan(["CE"], **options)
     original = settings.id()
     assert original.startswith("gmf-ce-seed1-")
-    monkeypatch.setattr(runs, "RESULT_VERSION", -1)
+    monkeypatch.setattr(settings_module, "RESULT_VERSION", -1)
     assert settings.id() != original
     monkeypatch.undo()
     monkeypatch.setenv("DENOISE_HOME", str(home))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from denoise_lib import datasets, report, runs, studies
+from denoise_lib import datasets, methods, report, runs, studies
 from denoise_lib.controls import CONTROLS
 from denoise_lib.evaluation import evaluate, ranking_task
 from denoise_lib.runs import METHODS, load_split, map_runs, plan, training_split
@@ -98,7 +98,7 @@ def test_clean_only_trains_on_less_but_ranks_like_the_others(done):
 
 def test_what_clean_only_leaves_out_is_no_negative(module_home, monkeypatch):
     given = {}
-    monkeypatch.setattr(runs, "fit", lambda model, split, loss_fn, **keywords: given.update(keywords, split=split) or 1 / 0)
+    monkeypatch.setattr(methods, "fit", lambda model, split, loss_fn, **keywords: given.update(keywords, split=split) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runs.compute(plan(["clean-only"], **OPTIONS | {"seeds": [9]})[0])
     assert given["split"].train.is_clean.all() and len(given["observed"]) == len(datasets.load("toy").train)

@@ -1,0 +1,157 @@
+"""What a run does with its settings: which split it sees, which model it trains with which loss, and what it records."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from denoise_lib import datasets
+from denoise_lib.controls import DROPPING, drop_keys, row_values
+from denoise_lib.data import Split
+from denoise_lib.diagnostics import DropCounter, diagnostic_probes
+from denoise_lib.environment import environment
+from denoise_lib.evaluation import final_metrics, test_probes
+from denoise_lib.losses import (
+    cross_entropy, dropped_samples, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
+)  # fmt: skip
+from denoise_lib.models import CDAE, GMF, MLP, NeuMF
+from denoise_lib.noise import clean_part, with_false_positives
+from denoise_lib.settings import Settings
+from denoise_lib.train import History, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """All that a run gives, in memory, wherever it was computed."""
+
+    history: History
+    metrics: pd.DataFrame
+    per_user: dict[str, np.ndarray]
+    weights: dict[str, torch.Tensor]  # on the CPU
+    seconds: dict[str, float]
+    environment: dict[str, str]
+
+
+def train(
+    run: Settings,
+    split: Split,
+    halves: Sequence[torch.nn.Module] = (),
+    checkpoint: Path | None = None,
+    progress: Callable | None = None,
+) -> Finished:
+    """Trains and evaluates one run.
+
+    Args:
+        run: its settings.
+        split: what :func:`load_split` gives for it.
+        halves: the trained GMF and MLP that ``NeuMF-pre`` starts from.
+        checkpoint, progress: as in :func:`denoise_lib.train.fit`.
+    """
+    started = time.perf_counter()
+    trained_on = training_split(run, split)
+    model = build_model(run, trained_on, halves).to(run.device)
+    drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
+    with _threads(run.threads):
+        history = fit(
+            model, trained_on, loss_of(run, drops), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
+            n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol, observed=split.train,
+            probes=_probes(run, split, drops),
+            row_values=row_values(trained_on.train, split.n_items) if _takes_values(run) else None,
+            optimizer=torch.optim.SGD if run.backbone == "NeuMF-pre" else None,
+            checkpoint=checkpoint, progress=progress,
+        )  # fmt: skip
+        trained = time.perf_counter()
+        metrics, per_user = final_metrics(model, split, run.top_k)
+    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    seconds = {"training": trained - started, "total": time.perf_counter() - started}
+    return Finished(history, metrics, per_user, weights, seconds, environment())
+
+
+def load_split(run: Settings) -> Split:
+    """The split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has made-up
+    false positives in the place of the flagged ones."""
+    split = datasets.load(run.dataset)
+    if run.protocol == "corrected":
+        split = split.without_duplicates()
+    if run.dose is not None:
+        split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
+    return split
+
+
+def training_split(run: Settings, split: Split) -> Split:
+    """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
+    ranking leaves it out."""
+    return clean_part(split) if run.method == "clean-only" else split
+
+
+def n_steps(run: Settings) -> int:
+    """Optimizer steps of a whole run."""
+    n_rows = len(training_split(run, load_split(run)).train) * (1 + run.n_negatives)
+    return run.epochs * math.ceil(n_rows / run.batch_size)
+
+
+def build_model(run: Settings, split: Split, halves: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
+    """The backbone with its initial weights, drawn from the run's seed; ``NeuMF-pre`` starts from its trained halves."""
+    generator = torch.Generator().manual_seed(run.seed)
+    match run.backbone:
+        case "GMF":
+            return GMF(split.n_users, split.n_items, run.dim, generator)
+        case "MLP":
+            return MLP(split.n_users, split.n_items, run.dim, run.n_layers, generator)
+        case "NeuMF":
+            return NeuMF(split.n_users, split.n_items, run.dim, run.n_layers, generator)
+        case "NeuMF-pre":
+            return NeuMF.from_pretrained(*halves)
+        case "CDAE":
+            return CDAE(split.matrix(split.train), run.hidden_dim, run.corruption, generator)
+
+
+def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
+    """A method is its loss: (logits, labels, step) -> scalar, with a fourth argument where it :func:`_takes_values`.
+
+    ``drops`` counts what is dropped in training.
+    """
+
+    def truncated(logits, labels, step, values=None):
+        drop_rate = drop_rate_at(step, run.max_drop_rate, run.ramp_steps)
+        if values is None:
+            return truncated_cross_entropy(logits, labels, drop_rate)
+        keys = drop_keys(run.method, logits, labels, values)
+        if drops is not None:
+            drops.add(dropped_samples(keys, labels, drop_rate), values)
+        return truncated_cross_entropy(logits, labels, drop_rate, keys)
+
+    match run.method:
+        case "CE" | "clean-only":
+            return lambda logits, labels, step: cross_entropy(logits, labels)
+        case "R-CE":
+            return lambda logits, labels, step: reweighted_cross_entropy(logits, labels, run.beta)
+        case _:
+            return truncated
+
+
+def _takes_values(run: Settings) -> bool:
+    return run.method in DROPPING and (run.method != "T-CE" or bool(run.diagnostics))
+
+
+def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:
+    if run.diagnostics:
+        return diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+    return test_probes(split, run.top_k) if run.test_curve else None
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Sets torch's threads, which are part of a run's bits, for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
