@@ -40,7 +40,7 @@ class Finished:
 
 def train(
     run: Settings,
-    split: Split,
+    data: Split,
     halves: Sequence[torch.nn.Module] = (),
     checkpoint: Path | None = None,
     progress: Callable | None = None,
@@ -49,11 +49,12 @@ def train(
 
     Args:
         run: its settings.
-        split: what :func:`load_split` gives for it.
+        data: the data set's split, as it is on disk.
         halves: the trained GMF and MLP that ``NeuMF-pre`` starts from.
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.
     """
     started = time.perf_counter()
+    split = seen_split(run, data)
     trained_on = training_split(run, split)
     model = build_model(run, trained_on, halves).to(run.device)
     drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
@@ -74,11 +75,14 @@ def train(
 
 
 def load_split(run: Settings) -> Split:
-    """The split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has made-up
-    false positives in the place of the flagged ones."""
-    split = datasets.load(run.dataset)
-    if run.protocol == "corrected":
-        split = split.without_duplicates()
+    """The split of a run's data set as the run sees it."""
+    return seen_split(run, datasets.load(run.dataset))
+
+
+def seen_split(run: Settings, data: Split) -> Split:
+    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has
+    made-up false positives in the place of the flagged ones."""
+    split = data.without_duplicates() if run.protocol == "corrected" else data
     if run.dose is not None:
         split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
     return split

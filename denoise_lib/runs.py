@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -32,6 +32,7 @@ import torch
 from tqdm import tqdm
 
 from denoise_lib import datasets, methods, paths
+from denoise_lib.data import Split
 from denoise_lib.files import replacing_folder
 from denoise_lib.methods import build_model, load_split, n_steps, training_split
 from denoise_lib.settings import BACKBONES, METHODS, RESULT_VERSION, Settings, plan
@@ -158,7 +159,9 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
 
             return progress
 
-        if jobs == 1:
+        if scheduler := os.environ.get("DENOISE_DASK_SCHEDULER"):
+            outcomes = _on_cluster(missing, scheduler)
+        elif jobs == 1:
             outcomes = (_attempt(run, show(run)) for run in missing)
         else:
             parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
@@ -186,6 +189,42 @@ def _attempt_in_worker(run: Settings, parent: int, home: Path) -> tuple[Settings
     return _attempt(run)
 
 
+def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Settings, str | None]]:
+    """Computes runs on a Dask cluster. A data set travels once to each worker, what a run gives comes back and is written
+    here, and a run whose worker dies is given to another one, three times.
+
+    The result is the same to the last bit as on a single machine of the same kind. docs/cluster.md says how to start one.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ModuleNotFoundError:
+        raise RuntimeError("DENOISE_DASK_SCHEDULER is set but Dask is not installed: pip install -e '.[cluster]'") from None
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"DENOISE_DASK_SCHEDULER: no scheduler answers at {scheduler} ({error})") from None
+    with client:
+        names = dict.fromkeys(run.dataset for run in missing)
+        data = {name: client.scatter(datasets.load(name), broadcast=True, hash=False) for name in names}
+        run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _halves(run), pure=False): run for run in missing}
+        for future in as_completed(run_of):
+            run = run_of[future]
+            if future.status == "finished":
+                _write(run, future.result())
+                yield run, None
+            else:
+                yield run, "".join(traceback.format_exception(future.exception(), limit=-4))
+            future.release()
+
+
+_ONE_RUN = threading.Lock()  # in a worker with several threads too: torch's threads and generators are the process's
+
+
+def _in_cluster_worker(run: Settings, data: Split, halves: list[torch.nn.Module]) -> methods.Finished:
+    with _ONE_RUN:
+        return methods.train(run, data, halves)
+
+
 @cache
 def follow(parent: int) -> None:
     """Ends this process soon after its parent ends, whatever ended the parent: nothing trains on unseen."""
@@ -201,7 +240,7 @@ def follow(parent: int) -> None:
 def compute(run: Settings, progress: Callable | None = None) -> None:
     """Trains, evaluates and writes one run. Where it was stopped before, it continues from its checkpoint."""
     checkpoint = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
-    _write(run, methods.train(run, load_split(run), _halves(run), checkpoint, progress))
+    _write(run, methods.train(run, datasets.load(run.dataset), _halves(run), checkpoint, progress))
     checkpoint.unlink(missing_ok=True)
 
 

@@ -1,0 +1,80 @@
+"""The same runs on a Dask cluster: a real scheduler and two worker processes on the loopback, with no disk in common."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from denoise_lib.runs import map_runs, plan
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
+
+
+@pytest.fixture(scope="module")
+def home_of_the_workers(tmp_path_factory):
+    return tmp_path_factory.mktemp("of-the-workers")  # empty, and not the driver's
+
+
+@pytest.fixture(scope="module")
+def cluster(home_of_the_workers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DENOISE_HOME", str(home_of_the_workers))
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster
+
+
+def hashes(runs) -> list:
+    return [[run.info["files"][name] for name in FILES] for run in runs]
+
+
+def test_same_bits_as_here_and_nothing_is_written_there(cluster, home_of_the_workers, tmp_path, monkeypatch, options):
+    settings = plan(["CE", "T-CE"], **options | {"seeds": [1, 2]})
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "alone"))
+    here = hashes(map_runs(settings, 1))
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
+    monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
+    there = map_runs(settings, 1)
+    assert hashes(there) == here
+    assert len(list((tmp_path / "driver" / "results" / "toy" / "runs").glob("gmf-*"))) == 4
+    assert not list(home_of_the_workers.iterdir())
+    assert map_runs(settings, 1)[0].info == there[0].info, "from disk"
+
+
+def test_a_worker_that_is_killed_costs_nothing(cluster, tmp_path, monkeypatch, options):
+    settings = plan(["CE"], **options | {"seeds": list(range(8)), "epochs": 15})
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
+    monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
+    victim = next(iter(cluster.workers.values())).pid
+
+    def kill():
+        while not list((tmp_path / "driver" / "results" / "toy" / "runs").glob("gmf-*")):
+            time.sleep(0.05)
+        os.kill(victim, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    done = map_runs(settings, 1)
+    killer.join()
+    assert len(done) == 8 and next(iter(cluster.workers.values())).pid != victim, "the worker was killed and replaced"
+    monkeypatch.delenv("DENOISE_DASK_SCHEDULER")
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "alone"))
+    assert hashes(map_runs(settings, 1)) == hashes(done)
+
+
+def test_a_failing_run_is_named_and_the_others_are_kept(cluster, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
+    monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
+    good, bad = plan(["CE"], **options)[0], plan(["CE"], **options | {"lr": 1e30})[0]
+    with pytest.raises(RuntimeError, match="1 of 2 runs failed.*\nGMF CE seed 1: ValueError: the model gives NaN scores"):
+        map_runs([good, bad], 1)
+    assert good.folder.exists() and not bad.folder.exists()
+
+
+def test_no_scheduler(home, monkeypatch, options):
+    monkeypatch.setenv("DENOISE_DASK_SCHEDULER", "tcp://127.0.0.1:1")
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(RuntimeError, match="no scheduler answers at tcp"):
+        map_runs(plan(["CE"], **options), 1)
