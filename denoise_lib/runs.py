@@ -17,11 +17,9 @@ import json
 import os
 import shutil
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -31,7 +29,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from denoise_lib import datasets, methods, paths
+from denoise_lib import datasets, methods, paths, workers
 from denoise_lib.data import Split
 from denoise_lib.files import replacing_folder
 from denoise_lib.methods import build_model, load_split, n_steps, training_split
@@ -164,8 +162,7 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         elif jobs == 1:
             outcomes = (_attempt(run, show(run)) for run in missing)
         else:
-            parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-            outcomes = parallel(joblib.delayed(_attempt_in_worker)(run, os.getpid(), paths.home()) for run in missing)
+            outcomes = workers.outcomes(missing, jobs)
         for run, failure in outcomes:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()
@@ -181,12 +178,6 @@ def _attempt(run: Settings, progress: Callable | None = None) -> tuple[Settings,
     except Exception:
         return run, traceback.format_exc(limit=-4)
     return run, None
-
-
-def _attempt_in_worker(run: Settings, parent: int, home: Path) -> tuple[Settings, str | None]:
-    follow(parent)
-    os.environ["DENOISE_HOME"] = str(home)  # a worker lives on between calls, the home may have changed since
-    return _attempt(run)
 
 
 def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Settings, str | None]]:
@@ -223,18 +214,6 @@ _ONE_RUN = threading.Lock()  # in a worker with several threads too: torch's thr
 def _in_cluster_worker(run: Settings, data: Split, halves: list[torch.nn.Module]) -> methods.Finished:
     with _ONE_RUN:
         return methods.train(run, data, halves)
-
-
-@cache
-def follow(parent: int) -> None:
-    """Ends this process soon after its parent ends, whatever ended the parent: nothing trains on unseen."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def compute(run: Settings, progress: Callable | None = None) -> None:

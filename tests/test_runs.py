@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from denoise_lib import datasets, evaluation, runs
@@ -87,6 +91,25 @@ def test_a_failed_run_is_named_and_the_others_are_kept(home, options):
             map_runs([settings[jobs - 1], *broken, settings[2]], jobs=jobs)
         assert "GMF CE seed 1" in str(error.value) and "diverged" in str(error.value)
         assert settings[jobs - 1].folder.exists() and not broken[0].folder.exists()
+
+
+def test_a_killed_run_costs_no_other(home, options):
+    """One of two processes is killed in the middle of a long run: the others finish, the next call computes only that."""
+    long, *short = plan(["CE"], **options) + plan(["CE"], **options | {"seeds": [2, 3, 4]})
+    long = replace(long, epochs=400)
+    mine = psutil.Process()
+
+    def kill_the_long_one():
+        while not all(run.folder.exists() for run in short) or len(mine.children()) > 1:
+            time.sleep(0.05)
+        mine.children()[0].kill()
+
+    killer = threading.Thread(target=kill_the_long_one)
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"1 of 4 runs failed.*\nGMF CE seed 1: ProcessDied: its process was killed by signal 9 .*memory"):
+        map_runs([long, *short], 2)
+    killer.join()
+    assert not long.folder.exists() and all(run.folder.exists() for run in short) and not mine.children()
 
 
 def test_two_fresh_processes_give_equal_hashes(tmp_path, options):
