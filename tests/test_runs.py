@@ -96,7 +96,7 @@ def test_a_failed_run_is_named_and_the_others_are_kept(home, options):
 def test_a_killed_run_costs_no_other(home, options):
     """One of two processes is killed in the middle of a long run: the others finish, the next call computes only that."""
     long, *short = plan(["CE"], **options) + plan(["CE"], **options | {"seeds": [2, 3, 4]})
-    long = replace(long, epochs=400)
+    long = replace(long, epochs=20_000)  # minutes, if it were not killed
     mine = psutil.Process()
 
     def kill_the_long_one():
