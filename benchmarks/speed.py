@@ -20,10 +20,10 @@ import torch
 
 from denoise_lib import datasets
 from denoise_lib.data import Interactions, Split
+from denoise_lib.environment import environment
 from denoise_lib.evaluation import evaluate, ranking_task
 from denoise_lib.losses import cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
-from denoise_lib.environment import environment
 from denoise_lib.sampling import sample_negatives
 from denoise_lib.train import _adam, _fast_tables, fit
 

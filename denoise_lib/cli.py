@@ -63,8 +63,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
             raise ValueError(f"jobs is a positive number or auto, got {values['jobs']!r}")
         chosen[name] = values, _planned(values, options.full)
     if options.list:
-        for name, (_, planned) in chosen.items():
-            print(_state(name, planned))
+        for name, (values, planned) in chosen.items():
+            print(_state(name, planned, values["use_records"]))
         return 0
     if options.dry_run:
         from denoise_lib.dry_run import describe
@@ -142,13 +142,13 @@ def _only_one(name: str) -> filelock.FileLock:
     return lock
 
 
-def _state(name: str, planned: list[runs.Settings]) -> str:
+def _state(name: str, planned: list[runs.Settings], use_records: bool) -> str:
     folder = os.path.relpath(paths.data(name))
     if not datasets.is_prepared(name):
         return f"{name}: no data yet, the first run puts them into {folder}; {len(planned)} runs missing"
     missing = defaultdict(list)
     for settings in planned:
-        if not runs.found(settings):
+        if not runs.found(settings, use_records):
             missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
     n_missing = sum(map(len, missing.values()))
     lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]

@@ -233,8 +233,14 @@ def _published(name: str) -> Callable[[Path], dict]:
                 notice=notice,
                 by_hand=f"Place the file at {file}.",
             )
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
+            try:
+                with replacing(file) as temporary:
+                    temporary.write_bytes(content)
+            except OSError as error:  # a full disk, above all
+                raise ValueError(
+                    f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
+                    "DENOISE_HOME to another disk, and start again. The files that are whole stay."
+                ) from None
         return {**origins, "warnings": warned, "notice": notice}
 
     return source

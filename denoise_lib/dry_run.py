@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from denoise_lib import datasets, methods, paths, runs
-from denoise_lib.evaluation import VALIDATION_USERS
 from denoise_lib.data import FILES, Interactions, Split
+from denoise_lib.evaluation import VALIDATION_USERS
 from denoise_lib.evaluator import rank_items
 from denoise_lib.train import fit
 

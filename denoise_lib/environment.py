@@ -1,7 +1,6 @@
 """What a run was computed with."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from functools import cache

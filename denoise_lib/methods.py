@@ -17,9 +17,7 @@ from denoise_lib.data import Split
 from denoise_lib.diagnostics import DropCounter, diagnostic_probes
 from denoise_lib.environment import environment
 from denoise_lib.evaluation import final_metrics, test_probes
-from denoise_lib.losses import (
-    cross_entropy, dropped_samples, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
-)  # fmt: skip
+from denoise_lib.losses import cross_entropy, drop_rate_at, dropped_samples, reweighted_cross_entropy, truncated_cross_entropy  # fmt: skip
 from denoise_lib.models import CDAE, GMF, MLP, NeuMF
 from denoise_lib.noise import clean_part, with_false_positives
 from denoise_lib.settings import Settings

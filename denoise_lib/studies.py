@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from inspect import signature
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from denoise_lib import datasets
+from denoise_lib import datasets, params
 from denoise_lib.data import Split
 from denoise_lib.noise import KINDS
-from denoise_lib.report import PAPER_METRICS, main_table, metric_labels, same_step_table, values_of
+from denoise_lib.report import PAPER_METRICS, main_table, metric_labels, same_step_table
 from denoise_lib.runs import METHODS, Run, Settings, plan
 from denoise_lib.statistics import LEVEL, family_outcomes, interval, paired_p
 
@@ -31,8 +30,7 @@ def methods_for(dataset: str, methods: list[str]) -> list[str]:
 
 def planned(values: dict) -> list[Settings]:
     """All runs of 05_diagnostics with the parameters of a data set."""
-    options = {key: value for key, value in values.items() if key in signature(plan).parameters}
-    options |= {"backbones": list(values["study_seeds"]), "seeds": values["study_seeds"]}
+    options = params.of_runs(values) | {"backbones": list(values["study_seeds"]), "seeds": values["study_seeds"]}
     runs = plan(methods_for(values["dataset"], [*METHODS, *values["controls"]]), **options, diagnostics=True)
     runs += [settings for _, settings in sensitivity_plan(values["grids"], values["grid_seeds"], options)]
     if values["doses"] and has_flags(values["dataset"]):
@@ -182,10 +180,11 @@ def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFram
 
 def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
     """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric, k,
-    mean_step, mean, low, high``. A rule that needs what the data lack is left out.
+    mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that some of
+    its seeds lack.
 
-    A rule that some seed of a method lacks is left out for that method. The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
-    test* chooses on what it reports, a ceiling.
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on test*
+    chooses on what it reports, a ceiling.
     """
     by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
     by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
@@ -255,10 +254,10 @@ def sensitivity_plan(grids: dict[str, list[float]], seeds: list[int], options: d
 def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -> pd.DataFrame:
     """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
     against CE of the same seeds with its interval."""
-    about = [dict(parameter=name, x=getattr(run.settings, name), method=run.settings.method, seed=run.settings.seed) for name, run in zip(names, runs)]
     ce_of = {run.settings.seed: run for run in ce_runs}
     rows = []
-    for row, run in zip(about, runs):
+    for name, run in zip(names, runs):
+        row = dict(parameter=name, x=getattr(run.settings, name), method=run.settings.method, seed=run.settings.seed)
         for metric in PAPER_METRICS:
             value, ce = run.value(metric, k), ce_of[row["seed"]].value(metric, k)
             rows.append(row | dict(metric=metric, k=k, value=value, difference=value - ce))

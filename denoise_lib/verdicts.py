@@ -5,11 +5,11 @@ from importlib.resources import files
 from math import isnan, log, sqrt
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML
 
 from denoise_lib import paths
 from denoise_lib.files import replacing
-from denoise_lib.report import metric_labels
+from denoise_lib.report import metric_labels, publish_table
 
 TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
 NOT_RUN = "not run here: data not obtainable"
@@ -154,7 +154,8 @@ def claims() -> pd.DataFrame:
     for table, (text, judge) in STUDIES.items():
         published = "not shown" if "[ours" in text else "no numbers at hand"
         claim(text, published, _study(table, judge), f"`{table}.md`")
-    claim("fine-tuning, warm-up and colliding inference help (journal version)", "no numbers at hand", _study("extra_feedback", str), "–")
+    journal = "fine-tuning, warm-up and colliding inference help (journal version)"
+    claim(journal, "no numbers at hand", lambda dataset: _unmeasured(dataset, needs_flags=True), "–")
     return pd.DataFrame(rows)
 
 
@@ -165,10 +166,13 @@ def _study(name: str, judge: Callable[[pd.DataFrame], str]) -> Callable[[str], s
         table = _table(dataset, name)
         if table is not None:
             return judge(table)
-        needs_flags = name in ("clean_training", "memorisation", "drops", "extra_feedback")
-        return NO_FLAGS if dataset == "adressa" and needs_flags else NOT_MEASURED
+        return _unmeasured(dataset, needs_flags=name in ("clean_training", "memorisation", "drops"))
 
     return judge_dataset
+
+
+def _unmeasured(dataset: str, needs_flags: bool) -> str:
+    return NO_FLAGS if dataset == "adressa" and needs_flags else NOT_MEASURED
 
 
 def _memorised(table: pd.DataFrame) -> str:
@@ -218,10 +222,11 @@ STUDIES = {  # table of 05_diagnostics -> the claim that it bears on, and its ju
 }
 
 
-def here(name: str, table: pd.DataFrame) -> Markdown:
-    """What a study's table says of its claim, as a sentence for the notebook; the same as on the verdict page."""
+def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
+    """:func:`denoise_lib.report.publish_table`, and below the table what it says of its claim, as on the verdict page."""
     claim, judge = STUDIES[name]
-    return Markdown(f"**Here**, of the claim that {claim.partition(' [')[0]}: {judge(table)}.")
+    says = f"<p><b>Here</b>, of the claim that {claim.partition(' [')[0]}: {judge(table)}.</p>"
+    return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)
 
 
 def _published_wins(method: str) -> str:

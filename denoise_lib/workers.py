@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from functools import cache
 from multiprocessing.connection import wait
+from queue import SimpleQueue
 
 from denoise_lib.settings import Settings
 
@@ -46,7 +45,7 @@ class _Worker:
     """One process, this module run as a script: it reads settings from its input and writes what happened to its output."""
 
     def __init__(self):
-        command = [sys.executable, "-m", "denoise_lib.workers", str(os.getpid())]
+        command = [sys.executable, "-m", "denoise_lib.workers"]
         path = os.pathsep.join(filter(None, sys.path))  # it imports what this process imports
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
@@ -80,31 +79,18 @@ class _Worker:
         self.process.stdout.close()
 
 
-@cache
-def follow(parent: int) -> None:
-    """Ends this process soon after its parent ends, whatever ended the parent: nothing trains on unseen."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _work(parent: int) -> None:
-    """The worker: computes the runs that come in, until its input ends."""
+def _work() -> None:
+    """The worker: computes the runs that come in and ends as soon as its input does, so that no worker outlives its parent,
+    whatever ended that: nothing trains on unseen."""
     from denoise_lib.runs import compute
 
-    follow(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything prints is no answer
+    asked: SimpleQueue = SimpleQueue()
+    threading.Thread(target=_read, args=(asked,), daemon=True).start()
     while True:
-        try:
-            run = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
+        run = asked.get()
         failure = None
         try:
             compute(run)
@@ -114,5 +100,13 @@ def _work(parent: int) -> None:
         answers.flush()
 
 
+def _read(asked: SimpleQueue) -> None:
+    try:
+        while True:
+            asked.put(pickle.load(sys.stdin.buffer))
+    except EOFError:
+        os._exit(1)
+
+
 if __name__ == "__main__":
-    _work(int(sys.argv[1]))
+    _work()

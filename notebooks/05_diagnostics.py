@@ -20,7 +20,7 @@
 
 # %%
 try:
-    from IPython.display import Markdown
+    from IPython.display import Markdown, display
 
     from denoise_lib import params, report, studies, verdicts
     from denoise_lib.runs import METHODS, load_split, map_runs, plan
@@ -69,7 +69,7 @@ note = params.note(globals())
 methods = studies.methods_for(dataset, [*METHODS, *controls])
 settings = plan(methods, **options, diagnostics=True)
 has_flags = studies.has_flags(dataset)
-needs_flags = Markdown("The training part of this data set has no flags, so this cannot be seen here.")
+left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
 report.settings_table(settings)
 
 # %% [markdown]
@@ -86,19 +86,13 @@ k = max(top_k)
 # `normal` is CE on everything, `clean` CE without the flagged false positives of train and valid; the test part is the same, and items of all observed interactions stay out of the ranking. If the clean training were no better, there would be nothing for a denoising method to gain. The paper's own numbers, **from memory**: NeuMF on Adressa Recall@20 .4040 clean against .3081 normal, NDCG@20 .1963 against .1732; on Amazon-book .0293 against .0265 and .0159 against .0145.
 
 # %%
-if has_flags and "clean-only" in methods:
+if "clean-only" in methods:
     clean = studies.clean_training(runs)
     shown = report.rounded(report.with_metric(clean).drop(columns=["metric", "k"]), ["backbone", "measured"])
-    first = report.publish_table(clean, dataset, "clean_training", note, shown=shown)
+    first = verdicts.publish_study("clean_training", clean, dataset, note, shown)
 else:
-    first = needs_flags
+    first = left_out
 first
-
-# %% [markdown]
-# What that says, counted over Recall and NDCG of all backbones.
-
-# %%
-verdicts.here("clean_training", clean) if has_flags else needs_flags
 
 # %% [markdown]
 # ## When are false positives learned? (Fig. 3 of the paper)
@@ -114,7 +108,7 @@ if has_flags:
         early, dataset, "memorisation_ce", "Loss of true and false positives under CE against steps", note,
     )
 else:
-    picture = needs_flags
+    picture = left_out
 picture
 
 # %% [markdown]
@@ -123,14 +117,11 @@ picture
 # %%
 if has_flags:
     memorised = studies.memorisation(runs)
-    first = report.publish_table(memorised, dataset, "memorisation", note, shown=report.rounded(memorised, ["backbone", "point"]))
+    shown = report.rounded(memorised, ["backbone", "point"])
+    first = verdicts.publish_study("memorisation", memorised, dataset, note, shown)
+else:
+    first = left_out
 first
-
-# %% [markdown]
-# What that says.
-
-# %%
-verdicts.here("memorisation", memorised) if has_flags else needs_flags
 
 # %% [markdown]
 # ## The same under each method (Fig. 6 of the paper)
@@ -161,19 +152,16 @@ if has_flags:
 picture
 
 # %% [markdown]
-# All dropping methods at the end of training; `at_random` is the expected precision of random dropping. `oracle-drop` stays at 1 while flagged positives remain in the batch.
+# All dropping methods at the end of training; `at_random` is the expected precision of random dropping. `oracle-drop` stays at 1 while flagged positives remain in the batch. Compare T-CE with `popularity-drop`: where that is as precise, T-CE may find false positives because they are rare items.
 
 # %%
 if has_flags:
     at_end = studies.drops(runs)
-    first = report.publish_table(at_end, dataset, "drops", note, shown=report.rounded(at_end, ["backbone", "method"]))
+    shown = report.rounded(at_end, ["backbone", "method"])
+    first = verdicts.publish_study("drops", at_end, dataset, note, shown)
+else:
+    first = left_out
 first
-
-# %% [markdown]
-# What that says of T-CE. Compare `popularity-drop`: where it is as precise, T-CE may find false positives because they are rare items.
-
-# %%
-verdicts.here("drops", at_end) if has_flags else needs_flags
 
 # %% [markdown]
 # ## Controls
@@ -200,44 +188,15 @@ report.publish_figure(
 report.summary(table)
 
 # %% [markdown]
-# ## The main question: T-CE against dropping at random
+# ## The main question: T-CE against dropping at random, and against dropping the rarest items
 #
-# T-CE minus random-drop with the same schedule, paired by seed. *own steps*: each where its own loss selected. *same step*: random-drop read at the step that T-CE selected, so neither schedule, nor length of training, nor selection differs, and what is left is the choice of what to drop. ▲ and ▼ are corrected by Holm over the column.
+# T-CE minus a control with the same schedule, paired by seed. *own steps*: each where its own loss selected. *same step*: the control read at the step that T-CE selected, so neither schedule, nor length of training, nor selection differs, and what is left is the choice of what to drop. ▲ and ▼ are corrected by Holm over the column. First `random-drop`; then `popularity-drop`, which looks at no loss at all: where T-CE is not above it at the same step, nothing needs to be detected for T-CE's gain.
 
 # %%
-if "random-drop" in methods:
-    contrast = studies.tce_against("random-drop", runs, top_k)
-    first = report.publish_table(contrast, dataset, "tce_against_random", note, shown=report.readable_same_step(contrast))
-    second = verdicts.here("tce_against_random", contrast)
-else:
-    first = second = Markdown("`random-drop` is not among the controls of this data set.")
-first
-
-# %% [markdown]
-# What that says.
-
-# %%
-second
-
-# %% [markdown]
-# ## And against dropping the rarest items
-#
-# The same with `popularity-drop` as the base. It looks at no loss at all: where T-CE is not above it at the same step, its gain needs no other explanation than ranking popular items higher.
-
-# %%
-if "popularity-drop" in methods:
-    contrast = studies.tce_against("popularity-drop", runs, top_k)
-    first = report.publish_table(contrast, dataset, "tce_against_popularity", note, shown=report.readable_same_step(contrast))
-    second = verdicts.here("tce_against_popularity", contrast)
-else:
-    first = second = Markdown("`popularity-drop` is not among the controls of this data set.")
-first
-
-# %% [markdown]
-# What that says.
-
-# %%
-second
+for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
+    contrast = studies.tce_against(control, runs, top_k)
+    name = f"tce_against_{control.removesuffix('-drop')}"
+    display(verdicts.publish_study(name, contrast, dataset, note, report.readable_same_step(contrast)))
 
 # %% [markdown]
 # ## Who gains? (Fig. 7 of the paper)
@@ -256,14 +215,9 @@ report.publish_figure(
 # The changes against CE by group, corrected by Holm over each metric and K.
 
 # %%
-changed = active[active["change"].notna()][["backbone", "method", "measured", "group", "n_users", "change", "change_low", "change_high", "against_ce"]]
-report.publish_table(groups, dataset, "activity", note, shown=report.rounded(changed, ["backbone", "method", "measured", "group"]))
-
-# %% [markdown]
-# What that says of the least active users.
-
-# %%
-verdicts.here("activity", groups)
+keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high", "against_ce"]
+shown = report.rounded(active[active["change"].notna()][keys + changes], keys)
+verdicts.publish_study("activity", groups, dataset, note, shown)
 
 # %% [markdown]
 # ## Which checkpoint?
@@ -300,14 +254,14 @@ report.publish_figure(
 if grids:
     planned = studies.sensitivity_plan(grids, grid_seeds, options)
     tried = map_runs([settings for _, settings in planned], jobs, label="05: sensitivity")
-    normal = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF"], "seeds": grid_seeds}), jobs, label="05: CE")
+    normal = map_runs(plan(["CE"], **options | {"backbones": [studies.GRID_BACKBONE], "seeds": grid_seeds}), jobs, label="05: CE")
     sensitive = report.with_metric(studies.sensitivity([name for name, _ in planned], tried, normal, k))
     picture = report.publish_figure(
         report.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,
     )
 else:
-    picture = Markdown("No grids are set for this data set.")
+    picture = left_out
 picture
 
 # %% [markdown]
@@ -315,15 +269,10 @@ picture
 
 # %%
 if grids:
-    changed = sensitive[sensitive["method"] != "CE"][["method", "parameter", "value", "measured", "change", "change_low", "change_high"]]
-    picture = report.publish_table(sensitive, dataset, "sensitivity", note, shown=report.rounded(changed, ["method", "parameter", "value", "measured"]))
+    keys = ["method", "parameter", "value", "measured"]
+    shown = report.rounded(sensitive[sensitive["method"] != "CE"][keys + ["change", "change_low", "change_high"]], keys)
+    picture = verdicts.publish_study("sensitivity", sensitive, dataset, note, shown)
 picture
-
-# %% [markdown]
-# What that says.
-
-# %%
-verdicts.here("sensitivity", sensitive) if grids else picture
 
 # %% [markdown]
 # ## Dose-response
@@ -340,7 +289,7 @@ if doses and has_flags:
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
     )
 else:
-    picture = needs_flags
+    picture = left_out
 picture
 
 # %% [markdown]
@@ -349,8 +298,7 @@ picture
 # %%
 if doses and has_flags:
     gains = response[response["line"] != "CE"]
-    shown = report.dose_table(gains)
-    first = report.publish_table(response, dataset, "dose_response", note, shown=shown)
+    first = report.publish_table(response, dataset, "dose_response", note, shown=report.dose_table(gains))
     picture = report.publish_figure(
         report.panels(
             gains.drop(columns=["mean", "low", "high"]).rename(columns=dict(change="mean", change_low="low", change_high="high")),
@@ -359,7 +307,7 @@ if doses and has_flags:
         gains, dataset, "dose_gain", "Change against CE at the same dose of made-up false positives", note,
     )
 else:
-    first = needs_flags
+    first = left_out
 first
 
 # %% [markdown]
@@ -372,7 +320,7 @@ picture
 # What that says, counted.
 
 # %%
-Markdown(studies.dose_says(response)) if doses and has_flags else needs_flags
+Markdown(studies.dose_says(response)) if doses and has_flags else left_out
 
 # %% [markdown]
 # Every run is there.

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def options() -> dict:
         n_negatives=1, eval_every=25, top_k=[5, 20], test_curve=True, dim=8, n_layers=2, hidden_dim=16, corruption=0.5,
         max_drop_rate=0.1, ramp_steps=50, beta=0.25, threads=1, device="cpu",
     )  # fmt: skip
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    """Returns once another process or thread has made the condition true; fails if it has not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
 
 
 def make_split(n_users=40, n_items=30, per_user=12, noise=0.25, seed=0) -> Split:

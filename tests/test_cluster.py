@@ -3,9 +3,9 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
+from conftest import wait_until
 
 from denoise_lib.runs import map_runs, plan
 
@@ -51,8 +51,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, tmp_path, monkeypatch, o
     victim = next(iter(cluster.workers.values())).pid
 
     def kill():
-        while not list((tmp_path / "driver" / "results" / "toy" / "runs").glob("gmf-*")):
-            time.sleep(0.05)
+        wait_until(lambda: list((tmp_path / "driver" / "results" / "toy" / "runs").glob("gmf-*")))
         os.kill(victim, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)

@@ -1,15 +1,19 @@
 """The sources: what toy is made of, and MovieLens from a file of the same form."""
 
+import errno
 import hashlib
 import http.server
+import os
 import threading
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from denoise_lib import datasets, paths
 from denoise_lib.data import FILES, check_split
+from denoise_lib.files import replacing
 
 
 def test_toy_is_as_01_data_tells(home):
@@ -161,6 +165,20 @@ def test_a_bad_download_is_tried_again_then_explained_and_leaves_nothing(server,
     server.answers["/second/" + name] = (200, PARTS["valid"], None)
     assert len(datasets.load("yelp").valid) == 1
     assert server.asked.count("/first/yelp.train.rating") == 1  # not downloaded again
+
+
+def test_a_full_disk_is_explained_and_leaves_nothing(server, monkeypatch):
+    @contextmanager
+    def full(path):
+        if path.name.startswith("yelp.valid"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with replacing(path) as temporary:
+            yield temporary
+
+    monkeypatch.setattr(datasets, "replacing", full)
+    with pytest.raises(ValueError, match=r"yelp.valid.rating cannot be written: No space left on device. It takes 6 bytes; make room"):
+        datasets.load("yelp")
+    assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]
 
 
 def test_no_server_at_all(server):

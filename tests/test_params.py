@@ -5,13 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 
 import psutil
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, wait_until
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -163,13 +162,13 @@ def test_nothing_outlives_a_killed_run_and_it_continues(home, how):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     folder = home / "results" / "toy" / "runs"
-    _wait(lambda: folder.exists() and len(_finished(folder)) >= 2, 60)
+    wait_until(lambda: folder.exists() and len(_finished(folder)) >= 2, 60)
     processes = family(psutil.Process(started.pid))
     assert len(processes) > 3, "a kernel and two workers"
     before = {path.name: (path / "run.json").read_text() for path in _finished(folder)}
     started.send_signal(how)
     started.wait(timeout=10)
-    _wait(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes[1:]), 2)
+    wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes[1:]), 2)
     _, errors = started.communicate()
     if how == signal.SIGINT:
         assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
@@ -183,13 +182,6 @@ def test_nothing_outlives_a_killed_run_and_it_continues(home, how):
 
 def _finished(folder):
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def _wait(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def test_a_second_start_waits_and_says_for_what(home):

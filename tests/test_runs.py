@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
+from conftest import wait_until
 
 from denoise_lib import datasets, evaluation, runs
 from denoise_lib import settings as settings_module
@@ -100,8 +100,7 @@ def test_a_killed_run_costs_no_other(home, options):
     mine = psutil.Process()
 
     def kill_the_long_one():
-        while not all(run.folder.exists() for run in short) or len(mine.children()) > 1:
-            time.sleep(0.05)
+        wait_until(lambda: all(run.folder.exists() for run in short) and len(mine.children()) == 1)
         mine.children()[0].kill()
 
     killer = threading.Thread(target=kill_the_long_one)

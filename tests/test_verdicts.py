@@ -137,5 +137,7 @@ def test_claims_of_the_studies(home):
     adressa = verdicts.claims().set_index("claim")["Adressa"]
     open_there = {verdicts.STUDIES[name][0]: adressa[verdicts.STUDIES[name][0]] for name in ("drops", "activity")}
     assert list(open_there.values()) == [verdicts.NO_FLAGS, verdicts.NOT_MEASURED]
-    said = verdicts.here("tce_against_random", pd.DataFrame(dict(at_same_step=["worse"]))).data
-    assert said.startswith("**Here**, of the claim that T-CE gains more") and said.endswith("not: 0 better, 1 worse, 0 unresolved.")
+    table = pd.DataFrame(dict(at_same_step=["worse"]))
+    said = verdicts.publish_study("tce_against_random", table, "ml100k", "", shown=table).data
+    assert "<b>Here</b>, of the claim that T-CE gains more" in said and said.endswith("not: 0 better, 1 worse, 0 unresolved.</p>")
+    assert (folder / "tce_against_random.md").exists()
