@@ -303,16 +303,18 @@ def dose_plan(doses: list[float], grids: dict[str, list[float]], seeds: list[int
 
 
 def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
-    """``line, noise, dose, metric, k, mean, low, high`` and the change against CE at the same dose, paired by seed."""
+    """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change against
+    CE at the same dose, paired by seed."""
     rows = [
-        label | dict(seed=run.settings.seed, metric=metric, k=k, value=run.value(metric, k))
+        label | dict(seed=run.settings.seed, metric=metric, k=k, value=run.value(metric, k), step=run.selected_step)
         for label, run in zip(labels, runs) for metric in PAPER_METRICS
     ]  # fmt: skip
     frame, cell = pd.DataFrame(rows), ["noise", "dose", "metric", "k"]
     ce = frame[frame["line"] == "CE"].set_index([*cell, "seed"])["value"].rename("ce")
     frame = frame.join(ce, on=[*cell, "seed"])
     changes = over_seeds(frame.assign(value=frame["value"] - frame["ce"]), ["line", *cell])
-    return over_seeds(frame, ["line", *cell]).merge(
+    means = over_seeds(frame, ["line", *cell]).assign(mean_step=over_seeds(frame, ["line", *cell], "step")["mean"])
+    return means.merge(
         changes.rename(columns=dict(mean="change", low="change_low", high="change_high")), on=["line", *cell]
     )
 

@@ -277,7 +277,7 @@ picture
 # %% [markdown]
 # ## Dose-response
 #
-# Here the truth is known: false positives are made up and added to the clean part of train and valid, 0 to 0.4 for each true one, either uniformly or in proportion to popularity; the test part stays. GMF; T-CE's ramp is the shortest of the grid, so its rates are what the labels say. *knows the dose* drops as many positives as are false, a number that no user has. The change is against CE at the same dose.
+# Here the truth is known: false positives are made up and added to the clean part of train and valid, 0 to 0.4 for each true one, either uniformly or in proportion to popularity; the test part stays. GMF; T-CE's ramp is the shortest of the grid, so its rates are what the labels say. *knows the dose* drops as many positives as are false, a number that no user has. The change is against CE at the same dose. Each run is selected by its own loss on the noisy validation part, so the lines differ in length of training too: `mean_step` in `dose_response.csv`.
 
 # %%
 if doses and has_flags:
@@ -293,7 +293,7 @@ else:
 picture
 
 # %% [markdown]
-# The changes against CE at the same dose. A method that denoises gains more the higher the dose, and nothing at dose 0.
+# The changes against CE at the same dose. A method that denoises should gain more the higher the dose, and nothing at dose 0.
 
 # %%
 if doses and has_flags:

@@ -141,6 +141,9 @@ def test_what_the_readme_says_of_the_diagnostics():
     assert above["T-CE, knows the dose"].tolist() == [3, 3] and above["random-drop, knows the dose"].tolist() == [1, 1]
     uniform = dose.query("line == 'oracle-drop, knows the dose' and noise == 'uniform'")
     assert (uniform["change_high"] < 0).all()
+    steps = dose.query("noise == 'uniform' and metric == 'recall'").set_index(["line", "dose"])["mean_step"].round()
+    assert steps["oracle-drop, knows the dose"].tolist() == [1533, 867] and steps["CE"].tolist() == [3367, 2767]
+    assert (dose.set_index("line").loc["T-CE, knows the dose", "mean_step"].to_numpy() > dose.set_index("line").loc["CE", "mean_step"].to_numpy()).all()
     grid = table("sensitivity").query("method != 'CE'")
     assert ((grid["change_low"] > 0).sum(), len(grid)) == (2, 28)
     assert grid.query("value == 1.0 and metric == 'recall'")["change"].round(2).tolist() == [-0.25]
