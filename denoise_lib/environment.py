@@ -35,8 +35,16 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(paths.PROJECT), "describe", "--always", "--dirty", "--abbrev=10"]
+    """The commit of the code, with ``-dirty`` where a file of the code was changed since. Results may differ: a run writes
+    them while it goes on."""
+    code = ["denoise_lib", "params", "notebooks", "requirements.lock"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("describe", "--always", "--abbrev=10")
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", *code) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(paths.PROJECT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

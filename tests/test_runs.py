@@ -11,7 +11,7 @@ import psutil
 import pytest
 from conftest import wait_until
 
-from denoise_lib import datasets, evaluation, runs
+from denoise_lib import datasets, environment, evaluation, paths, runs
 from denoise_lib import settings as settings_module
 from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
 
@@ -97,18 +97,20 @@ def test_a_killed_run_costs_no_other(home, options):
     """One of two processes is killed in the middle of a long run: the others finish, the next call computes only that."""
     long, *short = plan(["CE"], **options) + plan(["CE"], **options | {"seeds": [2, 3, 4]})
     long = replace(long, epochs=20_000)  # minutes, if it were not killed
-    mine = psutil.Process()
+
+    def workers():  # other children may be left of other tests
+        return [process for process in psutil.Process().children() if "denoise_lib.workers" in process.cmdline()]
 
     def kill_the_long_one():
-        wait_until(lambda: all(run.folder.exists() for run in short) and len(mine.children()) == 1)
-        mine.children()[0].kill()
+        wait_until(lambda: all(run.folder.exists() for run in short) and len(workers()) == 1)
+        workers()[0].kill()
 
     killer = threading.Thread(target=kill_the_long_one)
     killer.start()
     with pytest.raises(RuntimeError, match=r"1 of 4 runs failed.*\nGMF CE seed 1: ProcessDied: its process was killed by signal 9 .*memory"):
         map_runs([long, *short], 2)
     killer.join()
-    assert not long.folder.exists() and all(run.folder.exists() for run in short) and not mine.children()
+    assert not long.folder.exists() and all(run.folder.exists() for run in short) and not workers()
 
 
 def test_two_fresh_processes_give_equal_hashes(tmp_path, options):
@@ -169,3 +171,18 @@ def test_a_failure_begins_with_its_cause(home, options):
     with pytest.raises(RuntimeError) as error:
         map_runs(plan(["T-CE"], **options | {"max_drop_rate": 0.999, "ramp_steps": 1}), jobs=1)
     assert "keeps nothing of a batch" in "\n".join(str(error.value).splitlines()[:3])
+
+
+def test_results_do_not_make_the_code_dirty(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for name in ("denoise_lib/code.py", "results/toy/runs.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    clean = environment._commit()
+    (tmp_path / "results/toy/runs.csv").write_text("2")
+    assert environment._commit() == clean and "dirty" not in clean
+    (tmp_path / "denoise_lib/code.py").write_text("2")
+    assert environment._commit() == f"{clean}-dirty"
