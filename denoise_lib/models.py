@@ -221,9 +221,10 @@ class CDAE(nn.Module):
 
 
 def _in_blocks(users: Tensor, n_items: int, score_block) -> Tensor:
-    """``(U, n_items)`` scores, computed on blocks of at most about ``PAIRS_PER_BLOCK`` pairs."""
-    n_rows = max(1, PAIRS_PER_BLOCK // n_items)
-    n_columns = min(n_items, PAIRS_PER_BLOCK)
+    """``(U, n_items)`` scores, computed on blocks of about ``PAIRS_PER_BLOCK`` pairs: of several users, since what a block
+    computes once per item is then shared by them."""
+    n_columns = min(n_items, PAIRS_PER_BLOCK // 8)
+    n_rows = PAIRS_PER_BLOCK // n_columns
     scores = torch.empty(len(users), n_items, device=users.device)
     for row in range(0, len(users), n_rows):
         for column in range(0, n_items, n_columns):

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -217,8 +218,15 @@ def _in_cluster_worker(run: Settings, data: Split, halves: list[torch.nn.Module]
 
 
 def compute(run: Settings, progress: Callable | None = None) -> None:
-    """Trains, evaluates and writes one run. Where it was stopped before, it continues from its checkpoint."""
+    """Trains, evaluates and writes one run. Where it was stopped before, it continues from its checkpoint.
+
+    Raises:
+        OSError: the results cannot be written; a folder in which nothing can be made is noticed before the training.
+    """
     checkpoint = run.folder.parent / ".partial" / f"{run.folder.name}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=run.folder.parent).close()
+
     _write(run, methods.train(run, datasets.load(run.dataset), _halves(run), checkpoint, progress))
     checkpoint.unlink(missing_ok=True)
 

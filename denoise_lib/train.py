@@ -84,7 +84,8 @@ def fit(
             validation.
         observed: the interactions that are never drawn as negatives; None takes ``split.train``.
         checkpoint: file to continue from and to save to, at most once a minute. A run that was stopped and is started
-            again with the same arguments ends with the same bits. Whoever passes it deletes it afterwards.
+            again with the same arguments ends with the same bits. Whoever passes it deletes it afterwards. Where it
+            cannot be written, as on a full disk, a warning says so and the training goes on.
         progress: called at each evaluation point with (step, number of steps, validation loss).
         protocol: ``"corrected"``: validation negatives are drawn once, avoid the validation positives too, and the loss
             is taken over all validation rows at once. ``"authors"``: they are drawn anew at each point, avoid only
@@ -296,6 +297,9 @@ class _Checkpoint:
         if not self.path or time.monotonic() - self.saved_at < CHECKPOINT_SECONDS:
             return
         state = dict(key=self.key, model=self.model.state_dict(), optimizer=self.optimizer.state_dict())
-        with replacing(self.path) as temporary:
-            torch.save(state | dict(next_step=next_step, points=self.points, best=self.best), temporary)
         self.saved_at = time.monotonic()
+        try:
+            with replacing(self.path) as temporary:
+                torch.save(state | dict(next_step=next_step, points=self.points, best=self.best), temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as either
+            warnings.warn(f"no checkpoint at {self.path} ({error!s:.200}): is the disk full? training goes on without", stacklevel=3)
