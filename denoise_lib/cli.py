@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--full", action="store_true",
-        help="runs 05_diagnostics too (an hour for ml100k), before 02 to 04: its runs record more and serve them as well",
+        help="runs 05_diagnostics too, before 02 to 04, since its runs record more and serve them as well, and 06_extra_feedback "
+        "last (an hour each for ml100k)",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     parser.add_argument("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -84,9 +85,10 @@ def _planned(values: dict, full: bool) -> list[runs.Settings]:
     main = runs.plan(runs.METHODS, **params.of_runs(values))
     if not full:
         return main
-    from denoise_lib import studies
+    from denoise_lib import extra_studies, studies
 
-    return list(dict.fromkeys(studies.planned(values) + main))
+    extra_studies.checked(values)
+    return list(dict.fromkeys(studies.planned(values) + main + extra_studies.planned(values)))
 
 
 def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) -> bool:
@@ -122,9 +124,9 @@ def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) ->
 
 
 def _notebooks(full: bool) -> list[Path]:
-    """01 to 04; with 05 it comes before 02, whose runs are then there: those of 05 record the same and more."""
-    main, studies = params.notebooks()[:4], params.notebooks()[4:]
-    return [main[0], *studies, *main[1:]] if full else main
+    """01 to 04; with 05 before 02, whose runs are then there: those of 05 record the same and more; and 06 last."""
+    data, *compared, diagnostics, extra = params.notebooks()
+    return [data, diagnostics, *compared, extra] if full else [data, *compared]
 
 
 def _only_one(name: str) -> filelock.FileLock:

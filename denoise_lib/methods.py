@@ -17,10 +17,11 @@ from denoise_lib.data import Split
 from denoise_lib.diagnostics import DropCounter, diagnostic_probes
 from denoise_lib.environment import environment
 from denoise_lib.evaluation import final_metrics, test_probes
+from denoise_lib.extra_feedback import known_weights, on_known, weighted_cross_entropy
 from denoise_lib.losses import cross_entropy, drop_rate_at, dropped_samples, reweighted_cross_entropy, truncated_cross_entropy  # fmt: skip
 from denoise_lib.models import CDAE, GMF, MLP, NeuMF
 from denoise_lib.noise import clean_part, with_false_positives
-from denoise_lib.settings import Settings
+from denoise_lib.settings import ON_KNOWN, Settings
 from denoise_lib.train import History, fit
 
 
@@ -39,7 +40,7 @@ class Finished:
 def train(
     run: Settings,
     data: Split,
-    halves: Sequence[torch.nn.Module] = (),
+    pretrained: Sequence[torch.nn.Module] = (),
     checkpoint: Path | None = None,
     progress: Callable | None = None,
 ) -> Finished:
@@ -48,20 +49,20 @@ def train(
     Args:
         run: its settings.
         data: the data set's split, as it is on disk.
-        halves: the trained GMF and MLP that ``NeuMF-pre`` starts from.
+        pretrained: the trained models of ``run.pretrained``, that the run starts from.
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.
     """
     started = time.perf_counter()
     split = seen_split(run, data)
     trained_on = training_split(run, split)
-    model = build_model(run, trained_on, halves).to(run.device)
+    model = build_model(run, split, pretrained).to(run.device)
     drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
     with _threads(run.threads):
         history = fit(
-            model, trained_on, loss_of(run, drops), epochs=run.epochs, seed=run.seed, batch_size=run.batch_size, lr=run.lr,
+            model, trained_on, loss_of(run, drops), epochs=passes(run, split), seed=run.seed, batch_size=run.batch_size, lr=run.lr,
             n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol, observed=split.train,
             probes=_probes(run, split, drops),
-            row_values=row_values(trained_on.train, split.n_items) if _takes_values(run) else None,
+            row_values=_row_values(run, trained_on),
             optimizer=torch.optim.SGD if run.backbone == "NeuMF-pre" else None,
             checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
@@ -89,29 +90,48 @@ def seen_split(run: Settings, data: Split) -> Split:
 def training_split(run: Settings, split: Split) -> Split:
     """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
     ranking leaves it out."""
-    return clean_part(split) if run.method == "clean-only" else split
+    if run.method == "clean-only":
+        return clean_part(split)
+    return on_known(split, run.known_share, run.seed) if run.strategy in ON_KNOWN else split
+
+
+def passes(run: Settings, split: Split) -> int:
+    """Passes over what a run trains on. On known positives they are as many as give the optimizer steps of ``epochs``
+    passes over the whole training part: lengths of stages are compared, and meant, in steps."""
+    if run.strategy not in ON_KNOWN:
+        return run.epochs
+    return round(run.epochs * len(split.train) / len(training_split(run, split).train))
 
 
 def n_steps(run: Settings) -> int:
     """Optimizer steps of a whole run."""
-    n_rows = len(training_split(run, load_split(run)).train) * (1 + run.n_negatives)
-    return run.epochs * math.ceil(n_rows / run.batch_size)
+    split = load_split(run)
+    n_rows = len(training_split(run, split).train) * (1 + run.n_negatives)
+    return passes(run, split) * math.ceil(n_rows / run.batch_size)
 
 
-def build_model(run: Settings, split: Split, halves: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
-    """The backbone with its initial weights, drawn from the run's seed; ``NeuMF-pre`` starts from its trained halves."""
+def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
+    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts from.
+
+    ``split`` is that of :func:`load_split`. CDAE reads the whole training part also where it trains on known positives
+    only, since they are too few to tell users apart.
+    """
     generator = torch.Generator().manual_seed(run.seed)
     match run.backbone:
         case "GMF":
-            return GMF(split.n_users, split.n_items, run.dim, generator)
+            model = GMF(split.n_users, split.n_items, run.dim, generator)
         case "MLP":
-            return MLP(split.n_users, split.n_items, run.dim, run.n_layers, generator)
+            model = MLP(split.n_users, split.n_items, run.dim, run.n_layers, generator)
         case "NeuMF":
-            return NeuMF(split.n_users, split.n_items, run.dim, run.n_layers, generator)
+            model = NeuMF(split.n_users, split.n_items, run.dim, run.n_layers, generator)
         case "NeuMF-pre":
-            return NeuMF.from_pretrained(*halves)
+            return NeuMF.from_pretrained(*pretrained)
         case "CDAE":
-            return CDAE(split.matrix(split.train), run.hidden_dim, run.corruption, generator)
+            read = clean_part(split) if run.method == "clean-only" else split
+            model = CDAE(read.matrix(read.train), run.hidden_dim, run.corruption, generator)
+    for first_stage in pretrained:
+        model.load_state_dict(first_stage.state_dict())
+    return model
 
 
 def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
@@ -129,6 +149,10 @@ def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
             drops.add(dropped_samples(keys, labels, drop_rate), values)
         return truncated_cross_entropy(logits, labels, drop_rate, keys)
 
+    if run.strategy == "weighted":
+        return lambda logits, labels, step, added: weighted_cross_entropy(logits, labels, added)
+    if run.strategy in ON_KNOWN:
+        return lambda logits, labels, step: cross_entropy(logits, labels)
     match run.method:
         case "CE" | "clean-only":
             return lambda logits, labels, step: cross_entropy(logits, labels)
@@ -139,7 +163,16 @@ def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
 
 
 def _takes_values(run: Settings) -> bool:
-    return run.method in DROPPING and (run.method != "T-CE" or bool(run.diagnostics))
+    dropping = run.method in DROPPING and run.strategy not in ON_KNOWN
+    return run.strategy == "weighted" or (dropping and (run.method != "T-CE" or bool(run.diagnostics)))
+
+
+def _row_values(run: Settings, split: Split) -> np.ndarray | None:
+    if not _takes_values(run):
+        return None
+    if run.strategy == "weighted":
+        return known_weights(split, run.known_share, run.seed, run.known_weight)
+    return row_values(split.train, split.n_items)
 
 
 def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:

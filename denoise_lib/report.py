@@ -29,6 +29,14 @@ STYLES = {
     "true positives": dict(color="#0072B2", linestyle="-"),
     "false positives": dict(color="#D55E00", linestyle="--"),
     "at random (expected)": dict(color="#777777", linestyle=":"),
+    "plain": dict(color="#000000", linestyle="-"),
+    "known-only": dict(color="#777777", linestyle="-"),
+    "fine-tuning": dict(color="#0072B2", linestyle="--"),
+    "warm-up": dict(color="#D55E00", linestyle="-."),
+    "weighted": dict(color="#009E73", linestyle=":"),
+    "colliding inference (own-positives)": dict(color="#CC79A7", linestyle=(0, (1, 1))),
+    "colliding inference (learned)": dict(color="#56B4E9", linestyle=(0, (5, 1))),
+    "colliding inference (all)": dict(color="#E69F00", linestyle=(0, (3, 1, 1, 1))),
 }
 MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*")
 MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}

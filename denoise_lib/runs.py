@@ -68,8 +68,7 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        split = training_split(self.settings, load_split(self.settings))
-        model = build_model(self.settings, split, _halves(self.settings))
+        model = build_model(self.settings, load_split(self.settings), _pretrained(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
@@ -88,7 +87,7 @@ def map_runs(
     Raises:
         RuntimeError: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    for stage in ([half for run in settings for half in run.pretrained], settings):
+    for stage in ([first for run in settings for first in run.pretrained], settings):
         missing = [run for run in dict.fromkeys(stage) if not found(run, use_records)]
         _compute_all(missing, jobs, label)
     return [load_run(run, found(run, use_records)) for run in settings]
@@ -198,7 +197,7 @@ def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Setti
     with client:
         names = dict.fromkeys(run.dataset for run in missing)
         data = {name: client.scatter(datasets.load(name), broadcast=True, hash=False) for name in names}
-        run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _halves(run), pure=False): run for run in missing}
+        run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _pretrained(run), pure=False): run for run in missing}
         for future in as_completed(run_of):
             run = run_of[future]
             if future.status == "finished":
@@ -212,9 +211,9 @@ def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Setti
 _ONE_RUN = threading.Lock()  # in a worker with several threads too: torch's threads and generators are the process's
 
 
-def _in_cluster_worker(run: Settings, data: Split, halves: list[torch.nn.Module]) -> methods.Finished:
+def _in_cluster_worker(run: Settings, data: Split, pretrained: list[torch.nn.Module]) -> methods.Finished:
     with _ONE_RUN:
-        return methods.train(run, data, halves)
+        return methods.train(run, data, pretrained)
 
 
 def compute(run: Settings, progress: Callable | None = None) -> None:
@@ -227,12 +226,12 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=run.folder.parent).close()
 
-    _write(run, methods.train(run, datasets.load(run.dataset), _halves(run), checkpoint, progress))
+    _write(run, methods.train(run, datasets.load(run.dataset), _pretrained(run), checkpoint, progress))
     checkpoint.unlink(missing_ok=True)
 
 
-def _halves(run: Settings) -> list[torch.nn.Module]:
-    return [load_run(half, found(half)).model() for half in run.pretrained]
+def _pretrained(run: Settings) -> list[torch.nn.Module]:
+    return [load_run(first, found(first)).model() for first in run.pretrained]
 
 
 def _write(run: Settings, finished: methods.Finished) -> None:
@@ -249,7 +248,7 @@ def _write(run: Settings, finished: methods.Finished) -> None:
             "result_version": RESULT_VERSION,
             "data": datasets.checksums(run.dataset),
             "selected_step": finished.history.selected_step,
-            "last_point": int(frame["step"].iloc[-1]),
+            "last_point": int(frame["step"].max()) if len(frame) else -1,
             "n_parameters": sum(weights.numel() for weights in finished.weights.values()),
             "seconds": finished.seconds,
             "environment": finished.environment,

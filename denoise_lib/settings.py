@@ -16,6 +16,8 @@ from denoise_lib.train import PROTOCOLS
 RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
 BACKBONES = ("GMF", "MLP", "NeuMF", "NeuMF-pre", "CDAE")
 METHODS = ("CE", "T-CE", "R-CE")  # the paper's; controls.py has the others
+ON_KNOWN = ("known-only", "fine-tuning")  # strategies of extra feedback that train on it alone, with CE
+STRATEGIES = (*ON_KNOWN, "warm-up", "weighted")
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,17 @@ class Settings:
     diagnostics: bool | None = None  # record what diagnostics.py measures, at every evaluation point; changes no weight
     noise: str | None = None  # kind of the false positives added to the clean part of the data (noise.py)
     dose: float | None = None  # and how many, in clean positives
+    strategy: str | None = None  # what is done with known true positives (extra_feedback.py)
+    known_share: float | None = None  # and how many are known
+    known_weight: float | None = None  # weighted: what a known one counts, in others
     threads: int = 1
     device: str = "cpu"
-    pretrained: tuple["Settings", ...] = ()  # the GMF and MLP runs that NeuMF-pre starts from
+    pretrained: tuple["Settings", ...] = ()  # the runs whose weights it starts from: NeuMF-pre's halves, or a first stage
 
     @property
     def name(self) -> str:
-        return f"{self.backbone} {self.method} seed {self.seed}"
+        strategy = f" {self.strategy} {self.known_share:g}" if self.strategy else ""
+        return f"{self.backbone} {self.method}{strategy} seed {self.seed}"
 
     def id(self) -> str:
         """A readable prefix and a hash of settings, data and result version."""

@@ -70,7 +70,7 @@ def fit(
         model: ``model(users, items) -> logits``; it holds the initial weights.
         split: ``split.train`` is trained on, ``split.valid`` gives the validation loss.
         loss_fn: ``(logits, labels, step) -> scalar``; with ``row_values``, ``(logits, labels, step, values)``.
-        epochs: passes over the training data, at least 1.
+        epochs: passes over the training data; 0 leaves the model as it is, with an empty history and step -1.
         seed: non-negative integer.
         batch_size: rows of a batch, positives and negatives together.
         lr: learning rate of the optimizer.
@@ -97,6 +97,9 @@ def fit(
         FloatingPointError: the value that selects is NaN, so training diverged.
     """
     probes = probes or {}
+    if epochs == 0:
+        model.eval()
+        return History(pd.DataFrame(columns=["step", "epoch", "train_loss", "valid_loss", *probes]), -1)
     _check(epochs, seed, batch_size, n_negatives, eval_every, select_by, probes, protocol, row_values, split)
     device = next(model.parameters()).device
     observed_pairs = split.matrix(split.train if observed is None else observed)

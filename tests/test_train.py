@@ -258,7 +258,7 @@ def test_divergence_is_an_error(split):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs"),
         ({"eval_every": 0}, "eval_every"),
         ({"seed": -1}, "seed"),
         ({"protocol": "faithful"}, "protocol"),

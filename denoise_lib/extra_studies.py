@@ -1,0 +1,213 @@
+"""The studies of 06_extra_feedback: the runs that they need, and their tidy numbers, means over seeds with intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from denoise_lib import datasets, params
+from denoise_lib.data import Split
+from denoise_lib.evaluation import evaluate, ranking_task, validation_sample
+from denoise_lib.extra_feedback import (
+    SPACES, CollidingInference, NeighbourMean, StoredScores, check_lambdas, check_neighbours, check_share, known_positives,
+    nearest_users, recall_grid, user_vectors,
+)  # fmt: skip
+from denoise_lib.report import METRIC_NAMES, PAPER_METRICS, rounded
+from denoise_lib.runs import METHODS, Run, Settings, plan
+from denoise_lib.statistics import family_outcomes, interval, paired_p
+from denoise_lib.studies import has_flags
+
+COLUMNS = ["strategy", "backbone", "method", "known_share", "metric", "k", "mean", "low", "high", "n_seeds"]
+
+
+def checked(values: dict) -> None:
+    """Refuses parameters of 06_extra_feedback that are out of range, before anything is trained.
+
+    Raises:
+        ValueError: naming the parameter, what was found and what is valid.
+    """
+    for share in [*values["known_shares"], values["compared_share"]]:
+        check_share(share)
+    if values["compared_share"] not in values["known_shares"]:
+        raise ValueError(f"compared_share is one of known_shares {values['known_shares']}, got {values['compared_share']}")
+    check_lambdas(values["lambdas"])
+    if "NeuMF-pre" in values["extra_seeds"]:
+        raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
+    is_there = datasets.is_prepared(values["dataset"])
+    check_neighbours(values["neighbours"], datasets.load(values["dataset"]).n_users if is_there else None)
+    if values["fine_tuning_lr"] <= 0 or values["fine_tuning_epochs"] < 0 or values["known_weight"] < 1:
+        raise ValueError("fine_tuning_lr must be positive, fine_tuning_epochs not negative and known_weight at least 1")
+
+
+def plain_plan(values: dict) -> list[Settings]:
+    """The runs without extra feedback, which 02 and 03 have computed."""
+    return plan(METHODS, **params.of_runs(values) | {"backbones": list(values["extra_seeds"]), "seeds": values["extra_seeds"]})
+
+
+def strategy_plan(values: dict) -> list[Settings]:
+    """The runs of the strategies that train, and of the two baselines. Every share for CE, one for T-CE and R-CE."""
+    checked(values)
+    planned = []
+    for run in plain_plan(values):
+        for share in values["known_shares"] if run.method == "CE" else [values["compared_share"]]:
+            ours = replace(run, known_share=share, test_curve=False)
+            known = replace(
+                ours, method="CE", strategy="known-only", max_drop_rate=None, ramp_steps=None, beta=None
+            )
+            tuned = replace(
+                known, method=run.method, strategy="fine-tuning", epochs=values["fine_tuning_epochs"],
+                lr=values["fine_tuning_lr"], eval_every=max(1, run.eval_every // 10), pretrained=(run,),
+            )  # fmt: skip
+            planned += [known, tuned, replace(ours, strategy="warm-up", pretrained=(known,))]
+            if run.method == "CE":
+                planned.append(replace(ours, strategy="weighted", known_weight=values["known_weight"]))
+    return list(dict.fromkeys(planned))
+
+
+def planned(values: dict) -> list[Settings]:
+    """All runs of 06_extra_feedback with the parameters of a data set; none where its training part has no flags."""
+    return strategy_plan(values) + plain_plan(values) if values["known_shares"] and has_flags(values["dataset"]) else []
+
+
+# --------------------------------------------------------------------------------------------------- colliding inference
+
+
+@dataclass(frozen=True, eq=False)
+class Colliding:
+    """What colliding inference gave: ``grid`` (validation Recall for every number of neighbours and λ), ``chosen`` (the best
+    point of each grid) and ``values``, the test metrics there, as of :func:`all_values`."""
+
+    grid: pd.DataFrame
+    chosen: pd.DataFrame
+    values: pd.DataFrame
+
+
+def colliding(
+    plain: list[Run], split: Split, shares: Sequence[float], compared_share: float, ns: Sequence[int], lambdas: Sequence[float],
+    ks: Sequence[int],
+) -> Colliding:  # fmt: skip
+    """Colliding inference with trained models. Neighbours and λ of each run and space are those with the highest Recall at
+    the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for every share with CE and
+    for ``compared_share`` with the others; the other two spaces use no extra feedback, so they have no share."""
+    k = max(ks)
+    on_valid = ranking_task(split, validation_sample(split), [split.train])
+    on_test = ranking_task(split, split.test, [split.train, split.valid])
+    lambdas = sorted(lambdas, reverse=True)
+    grids, choices, values = [], [], []
+    for run in plain:
+        model = run.model()
+        scores = StoredScores(model, split.n_users, split.n_items)
+        of_run = shares if run.settings.method == "CE" else [compared_share]
+        for space, share in [*(("own-positives", share) for share in of_run), *((space, None) for space in SPACES[1:])]:
+            known = None if share is None else known_positives(split, share, run.settings.seed)
+            neighbours = nearest_users(user_vectors(space, model, split, known), max(ns))
+            grid = recall_grid(scores, neighbours, on_valid, ns, lambdas, k)
+            best_n, best_lambda = np.unravel_index(grid.argmax(), grid.shape)
+            about = dict(
+                strategy=f"colliding inference ({space})", backbone=run.settings.backbone, method=run.settings.method,
+                seed=run.settings.seed, known_share=share,
+            )  # fmt: skip
+            cells = pd.DataFrame(grid, index=pd.Index(ns, name="neighbours"), columns=lambdas)
+            grids.append(cells.melt(var_name="lambda", value_name="value", ignore_index=False).reset_index().assign(**about))
+            n, own = ns[best_n], lambdas[best_lambda]
+            choices.append({**about, "neighbours": n, "lambda": own, "without": (neighbours[:, 0] < 0).mean()})
+            measured = evaluate(CollidingInference(scores, NeighbourMean(scores, neighbours[:, :n]), own), on_test, ks)
+            for metric in METRIC_NAMES:
+                means = measured[metric].mean(axis=0)
+                values += [{**about, "metric": metric, "k": k, "value": mean} for k, mean in zip(ks, means)]
+    return Colliding(pd.concat(grids, ignore_index=True), pd.DataFrame(choices), pd.DataFrame(values))
+
+
+def heat_map(grid: pd.DataFrame, k: int) -> Figure:
+    """Mean validation Recall of CE's runs for λ x |N_u|: a panel per space and backbone, the best point marked."""
+    means = grid.groupby(["strategy", "backbone", "neighbours", "lambda"], sort=False)["value"].mean().reset_index()
+    spaces, backbones = list(dict.fromkeys(means["strategy"])), list(dict.fromkeys(means["backbone"]))
+    figure = Figure(figsize=(1 + 3.1 * len(backbones), 0.8 + 2.3 * len(spaces)), layout="constrained")
+    for axes, space in zip(figure.subplots(len(spaces), len(backbones), squeeze=False), spaces):
+        for axis, backbone in zip(axes, backbones):
+            cells = means[(means["strategy"] == space) & (means["backbone"] == backbone)]
+            cells = cells.pivot(index="neighbours", columns="lambda", values="value")
+            drawn = axis.imshow(cells.to_numpy(), aspect="auto", origin="lower", cmap="cividis")
+            best = np.unravel_index(cells.to_numpy().argmax(), cells.shape)
+            axis.plot(best[1], best[0], marker="*", color="white", markeredgecolor="black", markersize=12)
+            axis.set_xticks(range(cells.shape[1]), [f"{own:g}" for own in cells.columns], fontsize=7)
+            axis.set_yticks(range(len(cells)), cells.index, fontsize=7)
+            axis.set_title(backbone if space == spaces[0] else "", fontsize=10)
+            axis.set_xlabel("λ, weight of the own score" if space == spaces[-1] else "")
+            if axis is axes[0]:
+                axis.set_ylabel(f"{space.split('(')[1].rstrip(')')}\nneighbours", fontsize=9)
+            figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
+    figure.suptitle(f"Recall@{k} on validation", fontsize=10)
+    return figure
+
+
+# ----------------------------------------------------------------------------------------------------------------- tables
+
+
+def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.DataFrame:
+    """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra feedback
+    are the strategy ``plain``, without a share."""
+    frames = []
+    for run in [*plain, *trained]:
+        frame = run.metrics.query("part == 'test' and users == 'all'")[["metric", "k", "value"]]
+        about = dict(strategy=run.settings.strategy or "plain", known_share=run.settings.known_share)
+        frames.append(frame.assign(**about, backbone=run.settings.backbone, method=run.settings.method, seed=run.settings.seed))
+    # Shares are floats also in frames that have none.
+    return pd.concat([frame.astype({"known_share": float}) for frame in [*frames, collided.values]], ignore_index=True)
+
+
+def extra_table(values: pd.DataFrame) -> pd.DataFrame:
+    """``COLUMNS`` and the change against the same backbone and method without extra feedback, paired by seed:
+    ``change, change_low, change_high, p, p_holm, against_plain`` (Holm over Recall and NDCG, and over the other metrics)."""
+    keys = ["backbone", "method", "metric", "k"]
+    plain = values[values["strategy"] == "plain"].set_index([*keys, "seed"])["value"].rename("plain")
+    joined = values.join(plain, on=[*keys, "seed"])
+    rows = []
+    for group, cell in joined.groupby(["strategy", "backbone", "method", "known_share", "metric", "k"], sort=False, dropna=False):
+        mean, low, high = interval(cell["value"])
+        row = dict(zip(["strategy", "backbone", "method", "known_share", "metric", "k"], group))
+        row |= dict(mean=mean, low=low, high=high, n_seeds=len(cell))
+        if row["strategy"] != "plain":
+            differences = cell["value"] - cell["plain"]
+            row |= dict(zip(("change", "change_low", "change_high"), interval(differences)), p=paired_p(differences))
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    tested = table[table["strategy"] != "plain"]
+    corrected = family_outcomes(tested, "change", "p", families=tested["metric"].isin(PAPER_METRICS))
+    table = table.assign(p_holm=corrected["p_holm"], against_plain=corrected["outcome"].reindex(table.index))
+    return table[[*COLUMNS, "change", "change_low", "change_high", "p", "p_holm", "against_plain"]]
+
+
+def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFrame:
+    """CE's rows at K against the known share, for the figure; what knows nothing stands at every share."""
+    chosen = table[(table["method"] == "CE") & (table["k"] == k) & table["metric"].isin(PAPER_METRICS)]
+    everywhere = chosen[chosen["known_share"].isna()]
+    frames = [chosen.dropna(subset="known_share"), *(everywhere.assign(known_share=share) for share in shares)]
+    names = {metric: f"{METRIC_NAMES[metric]}@{k}" for metric in PAPER_METRICS}
+    points = pd.concat(frames, ignore_index=True).sort_values("known_share", kind="stable")
+    return points.assign(measured=points["metric"].map(names))
+
+
+def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Recall and NDCG at K, with the change, its interval and whether it is better, worse or unresolved."""
+    chosen = table[(table["k"] == k) & table["metric"].isin(PAPER_METRICS)]
+    chosen = chosen.assign(measured=chosen["metric"].map(METRIC_NAMES) + f"@{k}")
+    keys = ["measured", "backbone", "method", "strategy", "known_share"]
+    columns = ["mean", "low", "high", "change", "change_low", "change_high", "against_plain"]
+    return rounded(chosen.sort_values(keys[:3], kind="stable")[keys + columns], keys)
+
+
+def says(table: pd.DataFrame) -> str:
+    """How often each strategy is better, worse or neither than plain training with the same loss, as text."""
+    tested = table[(table["strategy"] != "plain") & table["metric"].isin(PAPER_METRICS)]
+    lines = []
+    for strategy, cells in tested.groupby("strategy", sort=False):
+        parts = []
+        for method, of_method in cells.groupby("method", sort=False):
+            counts = of_method["against_plain"].value_counts()
+            found = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("better", "worse", "unresolved"))
+            parts.append(f"{method}: {found}")
+        lines.append(f"- {strategy}: " + "; ".join(parts))
+    return "**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n\n" + "\n".join(lines)

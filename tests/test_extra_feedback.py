@@ -1,0 +1,264 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_split
+from scipy.sparse import csr_matrix
+
+from denoise_lib import extra_feedback, extra_studies, params, runs
+from denoise_lib.data import Interactions
+from denoise_lib.evaluation import ranking_task
+from denoise_lib.evaluator import per_user_metrics, rank_items
+from denoise_lib.extra_feedback import (
+    CollidingInference, NeighbourMean, StoredScores, known_positives, known_weights, nearest_users, recall_grid, user_vectors,
+    weighted_cross_entropy,
+)  # fmt: skip
+from denoise_lib.methods import passes, seen_split, train, training_split
+from denoise_lib.models import CDAE, GMF, NeuMF
+
+
+def pairs(part: Interactions) -> set:
+    return set(zip(part.users.tolist(), part.items.tolist()))
+
+
+def test_known_are_true_positives_of_the_training_part_and_nested(split):
+    few, many = (known_positives(split, share, seed=1) for share in (0.1, 0.5))
+    assert few.is_clean.all() and len(few) == round(0.1 * split.train.is_clean.sum())
+    assert pairs(few) < pairs(many) < pairs(split.train)
+    assert pairs(known_positives(split, 0.1, seed=2)) != pairs(few)
+    assert len(known_positives(split, 1.0, seed=1)) == split.train.is_clean.sum()
+
+
+def test_nothing_of_valid_or_test_is_known():
+    split = make_split()
+    repeated = Interactions(
+        np.concatenate([split.train.users, split.valid.users, split.test.users]),
+        np.concatenate([split.train.items, split.valid.items, split.test.items]),
+        np.ones(len(split.train) + len(split.valid) + len(split.test), bool),
+    )
+    known = pairs(known_positives(dataclasses.replace(split, train=repeated), 1.0, seed=0))
+    assert known == pairs(split.train)
+    assert not known & (pairs(split.valid) | pairs(split.test))
+
+
+def test_known_items_are_never_ranked_nor_a_hit(split):
+    known = known_positives(split, 0.5, seed=0)
+    task = ranking_task(split, split.test, [split.train, split.valid])
+    ranked = rank_items(GMF(split.n_users, split.n_items, 4), task.users, task.seen, 20)
+    shown = {(user, item) for user, items in zip(task.users.tolist(), ranked.tolist()) for item in items}
+    truth = {(user, item) for user, items in zip(task.users.tolist(), task.ground_truth) for item in items.tolist()}
+    assert not pairs(known) & shown and not pairs(known) & truth
+
+
+def test_refused_feedback(split):
+    for share in (0, 1.1, -0.5):
+        with pytest.raises(ValueError, match=r"\(0, 1\]"):
+            known_positives(split, share, 0)
+    with pytest.raises(ValueError, match="is none"):
+        known_positives(split, 0.001, 0)
+    unflagged = dataclasses.replace(split, train=Interactions(split.train.users, split.train.items))
+    with pytest.raises(ValueError, match="no flags"):
+        known_positives(unflagged, 0.5, 0)
+
+
+def test_weights_of_known_positives_by_hand(split):
+    added = known_weights(split, 0.3, seed=0, weight=5.0)
+    known = pairs(known_positives(split, 0.3, seed=0))
+    rows = zip(split.train.users.tolist(), split.train.items.tolist())
+    assert added.tolist() == [4.0 if row in known else 0.0 for row in rows]
+    logits, labels = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 1.0, 0.0])
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    expected = (5 * losses[0] + losses[1] + losses[2]) / 7
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, torch.tensor([4.0, 0.0, 0.0])), expected)
+
+
+# ----------------------------------------------------------------------------------------------------- two-stage training
+
+
+@pytest.fixture
+def stages(home, options):
+    """Parameters of 06 for runs of a fraction of a second."""
+    more = dict(
+        extra_seeds={"GMF": [1], "CDAE": [1]}, known_shares=[0.2], compared_share=0.2, fine_tuning_epochs=1, fine_tuning_lr=0.001,
+        known_weight=5.0, neighbours=[1, 3], lambdas=[0.0, 0.5, 1.0],
+    )  # fmt: skip
+    return options | more
+
+
+def of(values: dict, strategy: str, backbone: str = "GMF", method: str = "CE") -> runs.Settings:
+    wanted = (strategy, backbone, method)
+    return next(r for r in extra_studies.strategy_plan(values) if (r.strategy, r.backbone, r.method) == wanted)
+
+
+def weights_of(run: runs.Settings) -> dict:
+    (found,) = runs.map_runs([run], 1)
+    return found.model().state_dict()
+
+
+def equal(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("backbone", ["GMF", "CDAE"])
+@pytest.mark.parametrize("method", ["CE", "T-CE"])
+def test_two_stages_with_an_empty_one_are_one(stages, backbone, method):
+    tuned, warm = (of(stages, name, backbone, method) for name in ("fine-tuning", "warm-up"))
+    (plain,) = tuned.pretrained
+    only = weights_of(plain)
+    assert equal(weights_of(dataclasses.replace(tuned, epochs=0)), only)
+    (known,) = warm.pretrained
+    untrained = dataclasses.replace(known, epochs=0)
+    assert equal(weights_of(dataclasses.replace(warm, pretrained=(untrained,))), only)
+    assert not equal(weights_of(tuned), only) and not equal(weights_of(warm), only)  # else this shows nothing
+
+
+def test_stages_on_known_positives(stages):
+    known, tuned, warm = (of(stages, name, "CDAE", "CE") for name in ("known-only", "fine-tuning", "warm-up"))
+    data = seen_split(known, runs.load_split(known))
+    assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
+    assert pairs(training_split(warm, data).train) == pairs(data.train)
+    assert passes(known, data) == round(known.epochs * len(data.train) / len(training_split(known, data).train)) > known.epochs
+    assert tuned.pretrained[0].strategy is None and warm.pretrained == (known,)
+    (model,) = (run.model() for run in runs.map_runs([known], 1))
+    assert len(model.row_items) == len(data.train)  # CDAE reads everything
+
+
+def test_negatives_of_a_stage_avoid_all_observed(stages, monkeypatch):
+    from denoise_lib import methods
+
+    seen = {}
+    monkeypatch.setattr(methods, "fit", lambda model, split, loss_fn, **options: seen.update(options) or 1 / 0)
+    known = of(stages, "known-only")
+    data = runs.load_split(known)
+    with pytest.raises(ZeroDivisionError):
+        train(known, data)
+    assert seen["observed"] is not None and len(seen["observed"]) == len(data.train)
+
+
+# ---------------------------------------------------------------------------------------------------- colliding inference
+
+
+def slow_scores(model, neighbours, own, n_users):
+    scores = model.score_items(torch.arange(n_users)).detach().numpy()
+    mixed = scores.copy()
+    for user in range(n_users):
+        near = [other for other in neighbours[user] if other >= 0]
+        if near:
+            mixed[user] = own * scores[user] + (1 - own) * np.mean([scores[other] for other in near], axis=0)
+    return mixed
+
+
+@pytest.fixture(params=["own-positives", "learned", "all"])
+def space(request):
+    return request.param
+
+
+@pytest.mark.parametrize("make", [lambda s: GMF(s.n_users, s.n_items, 4), lambda s: NeuMF(s.n_users, s.n_items, 4, 2), lambda s: CDAE(s.matrix(s.train), 6)])  # fmt: skip
+@torch.no_grad()
+def test_colliding_inference_against_a_slow_loop(split, space, make, monkeypatch):
+    torch.manual_seed(0)
+    model = make(split).eval()
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights)
+    known = known_positives(split, 0.05, 0)
+    vectors = user_vectors(space, model, split, known)
+    neighbours = nearest_users(vectors, 5)
+    dense = vectors.toarray() if space != "learned" else vectors
+    norms = np.linalg.norm(dense, axis=1)
+    for user in range(split.n_users):
+        cosines = np.array([dense[user] @ dense[other] / max(norms[user] * norms[other], 1e-12) for other in range(split.n_users)])
+        cosines[user] = -1
+        found = neighbours[user][neighbours[user] >= 0]
+        assert len(found) == min(5, (cosines > 0).sum()) and user not in found
+        np.testing.assert_allclose(cosines[found], np.sort(cosines)[::-1][: len(found)], atol=1e-6)
+    everyone = torch.arange(split.n_users)
+    for at_once in (extra_feedback.SCORES_AT_ONCE, 200):  # in blocks too
+        monkeypatch.setattr(extra_feedback, "SCORES_AT_ONCE", at_once)
+        mixed = CollidingInference(model, NeighbourMean(model, neighbours), 0.3).score_items(everyone).numpy()
+        np.testing.assert_allclose(mixed, slow_scores(model, neighbours, 0.3, split.n_users), atol=1e-5)
+    plain = CollidingInference(model, NeighbourMean(model, neighbours), 1.0).score_items(everyone)
+    assert torch.equal(plain, model.score_items(everyone))
+
+
+@torch.no_grad()
+def test_a_user_without_neighbours_keeps_the_own_scores():
+    model = GMF(3, 5, 2)
+    vectors = csr_matrix(np.array([[1.0, 0], [1, 0], [0, 0]], np.float32))
+    neighbours = nearest_users(vectors, 2)
+    assert neighbours.tolist() == [[1, -1], [0, -1], [-1, -1]]
+    everyone = torch.arange(3)
+    mixed = CollidingInference(model, NeighbourMean(model, neighbours), 0.4).score_items(everyone)
+    assert torch.equal(mixed[2], model.score_items(everyone)[2])
+    assert torch.equal(NeighbourMean(model, neighbours).score_items(everyone)[0], model.score_items(everyone)[1])
+
+
+def test_the_grid_holds_what_each_point_gives(split):
+    model = GMF(split.n_users, split.n_items, 4)
+    neighbours = nearest_users(user_vectors("all", model, split, None), 6)
+    task = ranking_task(split, split.valid, [split.train])
+    with torch.no_grad():
+        grid = recall_grid(StoredScores(model, split.n_users, split.n_items), neighbours, task, [2, 6], [1.0, 0.2], 10)
+    mixed = CollidingInference(model, NeighbourMean(model, neighbours[:, :2]), 0.2)
+    ranked = rank_items(mixed, task.users, task.seen, 10)
+    assert grid.shape == (2, 2) and grid[0, 0] == grid[1, 0]
+    assert grid[0, 1] == per_user_metrics(ranked, task.ground_truth, [10])["recall"].mean()
+
+
+def test_too_large_a_matrix_is_not_stored(monkeypatch):
+    model = GMF(10, 10, 2)
+    monkeypatch.setattr(extra_feedback, "SCORES_AT_ONCE", 99)
+    assert StoredScores(model, 10, 10) is model
+
+
+@pytest.mark.parametrize("n", [0, 40])
+def test_numbers_of_neighbours_out_of_range(split, n):
+    with pytest.raises(ValueError, match="below the number of users, 40"):
+        nearest_users(split.matrix(split.train), n)
+
+
+# ------------------------------------------------------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"known_shares": [0.0, 0.2]}, r"\(0, 1\]"),
+        ({"known_shares": [0.2, 1.5]}, r"\(0, 1\]"),
+        ({"compared_share": 0.3}, "compared_share"),
+        ({"neighbours": [0]}, "at least 1"),
+        ({"neighbours": [300]}, "below the number of users, 300"),
+        ({"lambdas": [1.1]}, r"\[0, 1\]"),
+        ({"fine_tuning_lr": 0.0}, "fine_tuning_lr"),
+        ({"known_weight": 0.5}, "known_weight"),
+        ({"extra_seeds": {"NeuMF-pre": [1]}}, "NeuMF-pre"),
+    ],
+)
+def test_refused_before_any_training(home, change, message):
+    from denoise_lib import datasets
+
+    datasets.load("toy")
+    with pytest.raises(ValueError, match=message):
+        extra_studies.checked(params.read("toy") | change)
+    assert not list(home.glob("results/*/runs/*"))
+
+
+def test_table_has_every_strategy_with_its_change(stages):
+    plain = runs.map_runs(extra_studies.plain_plan(stages), 1)
+    trained = runs.map_runs(extra_studies.strategy_plan(stages), 1)
+    split = runs.load_split(plain[0].settings)
+    collided = extra_studies.colliding(plain, split, [0.2], 0.2, [1, 3], [0.0, 0.5, 1.0], [5, 20])
+    table = extra_studies.extra_table(extra_studies.all_values(plain, trained, collided))
+    assert list(table.columns[:10]) == extra_studies.COLUMNS
+    assert set(table["strategy"]) == {
+        "plain", "fine-tuning", "warm-up", "weighted", "known-only", "colliding inference (own-positives)",
+        "colliding inference (learned)", "colliding inference (all)",
+    }  # fmt: skip
+    row = table.query("strategy == 'warm-up' and backbone == 'GMF' and method == 'T-CE' and metric == 'recall' and k == 20")
+    by_strategy = {run.settings.strategy: run.value("recall", 20) for run in [*plain, *trained] if run.settings.method == "T-CE" and run.settings.backbone == "GMF"}  # fmt: skip
+    assert row["change"].item() == pytest.approx(by_strategy["warm-up"] - by_strategy[None])
+    keys = ["strategy", "backbone", "method", "seed"]
+    unmixed = collided.chosen[collided.chosen["lambda"] == 1][keys].merge(collided.values.query("metric == 'recall' and k == 20"))
+    plain_values = {(run.settings.backbone, run.settings.method): run.value("recall", 20) for run in plain}
+    for _, row in unmixed.iterrows():  # the plain model's numbers
+        assert row["value"] == plain_values[row["backbone"], row["method"]]
