@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         + "\n".join(f"  {name:{width}}  {kind}: {about}" for name, (kind, about) in sorted(known.items()) if name != "dataset"),
     )
     parser.add_argument("dataset", nargs="*", help=f"of {', '.join(params.datasets())} (default: ml100k)")
-    parser.add_argument("--jobs", metavar="N", help="runs side by side, or auto: as many as there are cores for")
+    parser.add_argument("--jobs", metavar="N", help="runs side by side, or auto: as many as cores and memory allow")
     parser.add_argument("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
     parser.add_argument(
         "--use-records", action="store_true", help="reads results/<dataset>/records in the place of runs that are not on disk"

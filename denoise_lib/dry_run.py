@@ -40,12 +40,9 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * math.ceil(sizes["train"] * (1 + probe.n_negatives) / probe.batch_size)
-        points = steps // probe.eval_every
-        curves = sum(bool(run.test_curve or run.diagnostics) for run in group) / len(group)
-        rankings = points * curves * sizes["test_users"]
-        rankings += sizes["test_users"] + min(VALIDATION_USERS, sizes["users"])
-        seconds = steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
-        total += seconds * len(group)
+        all_seconds = sum(_seconds(run, cost, sizes) for run in group)
+        seconds = all_seconds / len(group)
+        total += all_seconds
         lines.append(
             f"  {backbone:10}{len(group):5}{steps:9,}{cost['parameters']:13,}{cost['memory'] / 2**30:6.1f} GB"
             f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
@@ -53,6 +50,15 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     jobs = values["jobs"] if values["jobs"] != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
     lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side")
     return "\n".join(lines)
+
+
+def _seconds(run: runs.Settings, cost: dict[str, float], sizes: dict[str, int]) -> float:
+    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on everything."""
+    steps = run.epochs * math.ceil(sizes["train"] * (1 + run.n_negatives) / run.batch_size)
+    points = steps // run.eval_every
+    rankings = points * bool(run.test_curve or run.diagnostics) * sizes["test_users"]
+    rankings += sizes["test_users"] + min(VALIDATION_USERS, sizes["users"])
+    return steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
 
 
 def _sizes(expected: dict[str, int]) -> dict[str, int]:

@@ -27,6 +27,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from tqdm import tqdm
 
@@ -80,7 +81,7 @@ def map_runs(
 
     Args:
         settings: the runs; repeated ones are computed once.
-        jobs: runs side by side; ``"auto"``: as many as ``jobs * threads`` fit on the machine's cores.
+        jobs: runs side by side; ``"auto"``: as many as the machine's cores, at ``threads`` each, and its free memory allow.
         label: of the progress bar.
         use_records: a run that is not on disk but has a record is read from it and not computed.
 
@@ -144,9 +145,7 @@ def load_run(settings: Settings, folder: Path | None = None) -> Run:
 def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
     if not missing:
         return
-    if jobs == "auto":
-        jobs = max(1, joblib.cpu_count() // missing[0].threads)
-    jobs = min(jobs, len(missing))
+    jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
     failures = []
     with tqdm(total=len(missing), desc=label, unit="run") as bar:
 
@@ -170,6 +169,21 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
                 failures.append(f"{run.name}: {failure.strip().splitlines()[-1]}\n{run}\n{failure}")
     if failures:
         raise RuntimeError(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + "\n".join(failures))
+
+
+def _side_by_side(missing: list[Settings]) -> int:
+    """How many of these runs the machine's cores and its free memory have room for; at least one."""
+    by_cores = joblib.cpu_count() // missing[0].threads
+    largest = max(map(_memory_of, {(run.dataset, run.backbone): run for run in missing}.values()))
+    return max(1, min(by_cores, psutil.virtual_memory().available // largest))
+
+
+def _memory_of(run: Settings) -> int:
+    """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments of Adam,
+    the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
+    whole = replace(run, backbone="NeuMF") if run.backbone == "NeuMF-pre" else run
+    model = build_model(replace(whole, pretrained=()), load_split(run))
+    return (512 << 20) + 6 * 4 * sum(weights.numel() for weights in model.parameters())
 
 
 def _attempt(run: Settings, progress: Callable | None = None) -> tuple[Settings, str | None]:

@@ -53,7 +53,7 @@ ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
 beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
-jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
 use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
 
 # %% [markdown]

@@ -53,12 +53,12 @@ ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
 beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
-jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
 controls: list[str] = ["random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop", "clean-only"]  # of controls.py
 study_seeds: dict[str, list[int]] = {"GMF": [1, 2], "NeuMF": [1, 2], "CDAE": [1, 2]}  # backbone -> seeds of this notebook
 grid_seeds: list[int] = [1, 2]  # of the sensitivity (NeuMF) and dose-response (GMF) studies
 grids: dict[str, list[float]] = {"max_drop_rate": [0.05, 0.2], "ramp_steps": [100, 300], "beta": [0.1, 0.5]}  # {}: no such study
-doses: list[float] = [0.0, 0.2, 0.4]  # made-up false positives per true one; []: no such study
+doses: list[float] = [0.0, 0.4]  # made-up false positives per true one; []: no such study
 
 # %% [markdown]
 # The runs: the paper's methods and the controls, each recording at every evaluation point what this notebook looks at. What needs flags (`oracle-drop`, `clean-only`, most figures) is left out where the training part has none. `note` is empty unless a parameter differs from the data set's file.

@@ -24,7 +24,7 @@
 try:
     from IPython.display import Markdown
 
-    from denoise_lib import extra_studies, params, report
+    from denoise_lib import extra_studies, params, report, verdicts
     from denoise_lib.extra_feedback import known_positives
     from denoise_lib.runs import load_split, map_runs
     from denoise_lib.studies import has_flags
@@ -57,7 +57,7 @@ ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
 beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
-jobs: int | str = 1  # runs side by side; auto: as many as there are cores for
+jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
 extra_seeds: dict[str, list[int]] = {"GMF": [1, 2], "NeuMF": [1, 2], "CDAE": [1, 2]}  # backbone -> seeds of this notebook
 known_shares: list[float] = [0.2, 0.5]  # of the training part's true positives, that are known; []: no such study
 compared_share: float = 0.2  # the one for T-CE and R-CE, which are not done for all
@@ -148,11 +148,11 @@ if runs_at_all:
 picture
 
 # %% [markdown]
-# The numbers, for all losses, with the change against the same backbone, loss and seed without extra feedback.
+# The numbers, for all losses, with the change against the same backbone, loss and seed without extra feedback. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if runs_at_all:
-    picture = report.publish_table(table, dataset, "extra_feedback", note, shown=extra_studies.readable(table, k))
+    picture = verdicts.publish_study("extra_feedback", table, dataset, note, extra_studies.readable(table, k))
 picture
 
 # %% [markdown]

@@ -14,7 +14,7 @@ from conftest import PROJECT, wait_until
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from denoise_lib import cli, params, paths, runs
+from denoise_lib import cli, datasets, params, paths, runs
 
 FILES = sorted((PROJECT / "params").glob("*.yaml"))
 
@@ -29,7 +29,8 @@ def test_params_files(file):
 
 
 def test_every_notebook_declares_its_parameters():
-    assert [notebook.stem for notebook in params.notebooks()] == ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics"]
+    names = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback"]
+    assert [notebook.stem for notebook in params.notebooks()] == names
     for notebook in params.notebooks():
         declared = params.declared(notebook)
         assert "dataset" in declared and all(about for _, about in declared.values())
@@ -108,7 +109,7 @@ REDUCED = ["--set", "backbones=[GMF]", "--set", "seeds=[1]", "--set", "epochs=2"
 
 def test_full_runs_05_before_the_notebooks_that_share_its_runs():
     assert [notebook.stem[:2] for notebook in cli._notebooks(full=False)] == ["01", "02", "03", "04"]
-    assert [notebook.stem[:2] for notebook in cli._notebooks(full=True)] == ["01", "05", "02", "03", "04"]
+    assert [notebook.stem[:2] for notebook in cli._notebooks(full=True)] == ["01", "05", "02", "03", "04", "06"]
     values = params.read("toy")
     main, everything = cli._planned(values, full=False), cli._planned(values, full=True)
     assert len(main) == 27 and set(main) < set(everything) and len(everything) == len(set(everything))
@@ -123,9 +124,13 @@ def test_full_runs_05_before_the_notebooks_that_share_its_runs():
         ("grids={}", "doses takes its drop rates"),
         ("doses=[2.0]", r"in \[0, 1\], got \[2.0\]"),
         ("controls=[coin-drop]", "'coin-drop' is not one of"),
+        ("known_shares=[0.2, 2.0]", "known_shares are shares"),
+        ("lambdas=[-0.1]", "lambdas lie in"),
+        ("neighbours=[300]", "below the number of users, 300"),
     ],
 )
-def test_studies_are_checked_before_any_training(assignment, message):
+def test_studies_are_checked_before_any_training(home, assignment, message):
+    datasets.load("toy")
     with pytest.raises(ValueError, match=message):
         cli._planned(params.override(params.read("toy"), [assignment]), full=True)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -186,3 +187,13 @@ def test_results_do_not_make_the_code_dirty(tmp_path, monkeypatch):
     assert environment._commit() == clean and "dirty" not in clean
     (tmp_path / "denoise_lib/code.py").write_text("2")
     assert environment._commit() == f"{clean}-dirty"
+
+
+def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, options, monkeypatch):
+    settings = plan(["CE"], **options | {"seeds": [1, 2, 3]})
+    n_parameters = 300 * 8 + 150 * 8 + 8 + 1  # two tables, the output layer and its bias
+    one = (512 << 20) + 24 * n_parameters
+    monkeypatch.setattr(runs.joblib, "cpu_count", lambda: 8)
+    for free, threads, expected in [(100 * one, 1, 8), (100 * one, 4, 2), (3 * one, 1, 3), (one // 2, 1, 1), (one, 16, 1)]:
+        monkeypatch.setattr(runs.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
+        assert runs._side_by_side([replace(run, threads=threads) for run in settings]) == expected

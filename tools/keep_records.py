@@ -1,21 +1,22 @@
-"""Copies the finished runs of a data set's parameters to results/<dataset>/records/, to be committed.
+"""Copies the finished runs of a data set's parameters, with those of 05_diagnostics, to results/<dataset>/records/.
 
     python tools/keep_records.py adressa
 
-A record is a run's settings, environment, history and test means, without weights; `./run_all.sh --use-records` rebuilds
-the tables from records.
+A record is a run's settings, environment, history and test means, without weights; to be committed: `./run_all.sh
+--use-records` rebuilds the tables from records.
 """
 
 import argparse
 
-from denoise_lib import params, runs
+from denoise_lib import params, runs, studies
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    planned = runs.plan(runs.METHODS, **params.of_runs(params.read(dataset)))
+    values = params.read(dataset)
+    planned = list(dict.fromkeys(runs.plan(runs.METHODS, **params.of_runs(values)) + studies.planned(values)))
     finished = [run for run in planned if run.folder.exists()]
     for run in finished:
         runs.keep_record(run)
