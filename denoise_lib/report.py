@@ -682,7 +682,8 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", 
     with replacing(folder / f"{name}.md") as temporary:
         flat = shown.reset_index() if any(shown.index.names) else shown
         temporary.write_text((f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
-    return HTML((f"<p><em>{note}</em></p>" if note else "") + shown.to_html(notebook=True))
+    html = f'<div style="white-space: nowrap">{shown.to_html(notebook=True)}</div>'  # wide tables scroll; a cell stays on its line
+    return HTML((f"<p><em>{note}</em></p>" if note else "") + html)
 
 
 def publish_runs(table: pd.DataFrame, dataset: str) -> None:
