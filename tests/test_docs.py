@@ -147,3 +147,28 @@ def test_what_the_readme_says_of_the_diagnostics():
     grid = table("sensitivity").query("method != 'CE'")
     assert ((grid["change_low"] > 0).sum(), len(grid)) == (2, 28)
     assert grid.query("value == 1.0 and metric == 'recall'")["change"].round(2).tolist() == [-0.25]
+
+
+def test_what_the_readme_says_of_the_extra_feedback():
+    table = pd.read_csv(TABLES / "extra_feedback.csv").query("metric in ['recall', 'ndcg']")
+
+    def counts(*strategies):
+        found = table[table["strategy"].isin(strategies)]["against_plain"]
+        return len(found), (found == "better").sum(), (found == "worse").sum()
+
+    assert counts("fine-tuning", "warm-up", "colliding inference (own-positives)") == (216, 0, 6)
+    assert counts("warm-up")[2] == 6 and counts("weighted") == (48, 0, 0) and counts("known-only")[1:] == (0, 12)
+    assert counts("colliding inference (all)")[:2] == (36, 1)
+    recall = table.query("metric == 'recall' and k == 20")
+    assert (recall[recall["strategy"] == "known-only"]["change"] < 0).all()
+    tuned = recall.query("strategy == 'fine-tuning' and backbone == 'GMF' and method == 'CE' and known_share == 0.2")
+    assert abs(tuned["change"].item()) < 0.001
+    assert table.groupby("backbone")["n_seeds"].unique().map(list).to_dict() == {"GMF": [5], "NeuMF": [3], "CDAE": [3]}
+
+
+def test_what_the_readme_says_of_adressa_s_selection():
+    table = pd.read_csv(PROJECT / "results" / "adressa" / "tables" / "selectors.csv").query("metric == 'recall' and k == 20")
+    recall = table[table["method"].isin(["CE", "T-CE", "R-CE"])].pivot(index="selector", columns="method", values="mean")
+    assert recall.loc["last step", ["CE", "T-CE", "R-CE"]].round(3).tolist() == [0.177, 0.185, 0.192]
+    others = recall.drop(index="last step")
+    assert (others.max(axis=1) - others.min(axis=1)).max() < 0.003
