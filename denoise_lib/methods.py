@@ -96,8 +96,9 @@ def training_split(run: Settings, split: Split) -> Split:
 
 
 def passes(run: Settings, split: Split) -> int:
-    """Passes over what a run trains on. On known positives they are as many as give the optimizer steps of ``epochs``
-    passes over the whole training part: lengths of stages are compared, and meant, in steps."""
+    """Passes over what a run trains on. On known positives they are as many as show the model as many rows as ``epochs``
+    passes over the whole training part. Optimizer steps are about as many, more where the known rows fill few batches: the
+    last batch of a pass is short."""
     if run.strategy not in ON_KNOWN:
         return run.epochs
     return round(run.epochs * len(split.train) / len(training_split(run, split).train))
