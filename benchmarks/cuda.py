@@ -1,0 +1,73 @@
+"""Times this code on a GPU beside one thread of the CPU: epochs and rankings, and prints the table.
+
+    python benchmarks/cuda.py [ml100k] [yelp] [--repeats 3] [--save]
+
+Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled. ``--save`` writes
+benchmarks/results/<gpu>.md.
+"""
+
+import argparse
+import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from speed import PLAIN_ROWS, SIZES, K, median, models, one_epoch, seconds, split_of
+
+from denoise_lib.environment import environment
+from denoise_lib.evaluation import evaluate, ranking_task
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="*", default=["ml100k"], help=f"of {', '.join(SIZES)} (default: ml100k)")
+    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is shown")
+    parser.add_argument("--save", action="store_true", help="writes benchmarks/results/<gpu>.md")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    torch.set_num_threads(1)
+    about = environment()
+    lines = [
+        f"{datetime.date.today()} · {about['gpu']} · {about['cpu']}, one thread · torch {torch.__version__} · medians of {options.repeats}",
+        "",
+    ]
+    for size in options.size:
+        lines += measure(size, options.repeats)
+    print("\n".join(lines))
+    if options.save:
+        file = Path(__file__).parent / "results" / f"{'-'.join(about['gpu'].lower().split())}.md"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("# Speed on a GPU\n\n" + "\n".join(lines) + "\n")
+
+
+def measure(size: str, repeats: int) -> list[str]:
+    """The lines of one size's table."""
+    split, origin = split_of(size)
+    n_rows = len(split.train)
+    part = split.train[:PLAIN_ROWS]
+    users = np.unique(split.test.users)
+    lines = [f"## {size}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} training rows ({origin})", ""]
+    lines += ["| what | times faster on the GPU | GPU | CPU |", "|---|---:|---:|---:|"]
+    for name, make in models(split).items():
+        epochs, rankings = [], []
+        for device in ("cuda", "cpu"):
+            model = make().to(device)
+            epochs.append(median(repeats, finished, device, one_epoch, model, split, part) * n_rows / len(part))
+            sample = users if device == "cuda" or n_rows <= PLAIN_ROWS else users[:500]
+            task = ranking_task(split, split.test[np.isin(split.test.users, sample)], [split.train, split.valid])
+            rankings.append(median(repeats, finished, device, evaluate, model, task, [K]) * len(users) / len(sample))
+        for what, (gpu, cpu) in ((f"{name} epoch", epochs), (f"{name} ranking of {len(users):,} users", rankings)):
+            lines.append(f"| {what} | {cpu / gpu:.1f} | {seconds(gpu)} | {seconds(cpu)} |")
+    return [*lines, ""]
+
+
+def finished(device: str, function, *arguments) -> None:
+    """Calls the function and waits until the device has done what it was given."""
+    function(*arguments)
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
