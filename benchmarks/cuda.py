@@ -2,7 +2,8 @@
 
     python benchmarks/cuda.py [ml100k] [yelp] [--repeats 3] [--save]
 
-Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled. ``--save`` writes
+Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so
+are its rankings on the CPU. ``--save`` writes
 benchmarks/results/<gpu>.md.
 """
 
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from speed import PLAIN_ROWS, SIZES, K, median, models, one_epoch, seconds, split_of
+from speed import SIZES, K, median, models, one_epoch, seconds, split_of
 
 from denoise_lib.environment import environment
 from denoise_lib.evaluation import evaluate, ranking_task
+
+MOST_ROWS, MOST_USERS = 100_000, 100  # an epoch is timed on so many rows, and a longer ranking on the CPU on so many users
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def measure(size: str, repeats: int) -> list[str]:
     """The lines of one size's table."""
     split, origin = split_of(size)
     n_rows = len(split.train)
-    part = split.train[:PLAIN_ROWS]
+    part = split.train[:MOST_ROWS]
     users = np.unique(split.test.users)
     lines = [f"## {size}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} training rows ({origin})", ""]
     lines += ["| what | times faster on the GPU | GPU | CPU |", "|---|---:|---:|---:|"]
@@ -54,7 +57,7 @@ def measure(size: str, repeats: int) -> list[str]:
         for device in ("cuda", "cpu"):
             model = make().to(device)
             epochs.append(median(repeats, finished, device, one_epoch, model, split, part) * n_rows / len(part))
-            sample = users if device == "cuda" or n_rows <= PLAIN_ROWS else users[:500]
+            sample = users if device == "cuda" or n_rows <= MOST_ROWS else users[:MOST_USERS]
             task = ranking_task(split, split.test[np.isin(split.test.users, sample)], [split.train, split.valid])
             rankings.append(median(repeats, finished, device, evaluate, model, task, [K]) * len(users) / len(sample))
         for what, (gpu, cpu) in ((f"{name} epoch", epochs), (f"{name} ranking of {len(users):,} users", rankings)):

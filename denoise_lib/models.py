@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from torch import Generator, Tensor, nn
 
 PAIRS_PER_BLOCK = 1 << 14  # keeps a block of the MLP's activations (here 8 MB at 128 units) within a cache
+PAIRS_PER_GPU_BLOCK = 1 << 20  # and this one a GPU busy (512 MB)
 
 
 def _embedding(n_rows: int, dim: int, generator: Generator | None) -> nn.Embedding:
@@ -223,8 +224,9 @@ class CDAE(nn.Module):
 def _in_blocks(users: Tensor, n_items: int, score_block) -> Tensor:
     """``(U, n_items)`` scores, computed on blocks of about ``PAIRS_PER_BLOCK`` pairs: of several users, since what a block
     computes once per item is then shared by them."""
-    n_columns = min(n_items, PAIRS_PER_BLOCK // 8)
-    n_rows = PAIRS_PER_BLOCK // n_columns
+    n_pairs = PAIRS_PER_BLOCK if users.device.type == "cpu" else PAIRS_PER_GPU_BLOCK
+    n_columns = min(n_items, n_pairs // 8)
+    n_rows = n_pairs // n_columns
     scores = torch.empty(len(users), n_items, device=users.device)
     for row in range(0, len(users), n_rows):
         for column in range(0, n_items, n_columns):
