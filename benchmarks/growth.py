@@ -126,7 +126,8 @@ def memory_table() -> pd.DataFrame:
     for name in params.datasets():
         values = params.read(name)
         expected = values["expected"]
-        size = dict(users=expected["users"], items=expected["items"], interactions=expected["train"], others=expected["valid"])
+        n_train = expected.get("train") or round(0.8 * expected["interactions"])
+        size = dict(users=expected["users"], items=expected["items"], interactions=n_train, others=n_train // 8)
         label = f"{name}: {size['users']:,} users x {size['items']:,} items, {size['interactions']:,} training rows"
         table[label] = {}
         for backbone in ("GMF", "NeuMF", "CDAE"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from denoise_lib import datasets, params
 from denoise_lib.data import Split
@@ -16,6 +17,7 @@ from denoise_lib.extra_feedback import (
 )  # fmt: skip
 from denoise_lib.report import METRIC_NAMES, PAPER_METRICS, rounded
 from denoise_lib.runs import METHODS, Run, Settings, plan
+from denoise_lib.settings import value_for
 from denoise_lib.statistics import family_outcomes, interval, paired_p
 from denoise_lib.studies import has_flags
 
@@ -31,13 +33,14 @@ def checked(values: dict) -> None:
     for share in [*values["known_shares"], values["compared_share"]]:
         check_share(share)
     if values["compared_share"] not in values["known_shares"]:
-        raise ValueError(f"compared_share is one of known_shares {values['known_shares']}, got {values['compared_share']}")
+        raise ValueError(f"compared_share must be one of known_shares {values['known_shares']}, got {values['compared_share']}")
     check_lambdas(values["lambdas"])
     if "NeuMF-pre" in values["extra_seeds"]:
         raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
     is_there = datasets.is_prepared(values["dataset"])
     check_neighbours(values["neighbours"], datasets.load(values["dataset"]).n_users if is_there else None)
-    if values["fine_tuning_lr"] <= 0 or values["fine_tuning_epochs"] < 0 or values["known_weight"] < 1:
+    rates = [value_for(backbone, "fine_tuning_lr", values["fine_tuning_lr"]) for backbone in values["extra_seeds"]]
+    if min(rates, default=1) <= 0 or values["fine_tuning_epochs"] < 0 or values["known_weight"] < 1:
         raise ValueError("fine_tuning_lr must be positive, fine_tuning_epochs not negative and known_weight at least 1")
 
 
@@ -58,7 +61,7 @@ def strategy_plan(values: dict) -> list[Settings]:
             )
             tuned = replace(
                 known, method=run.method, strategy="fine-tuning", epochs=values["fine_tuning_epochs"],
-                lr=values["fine_tuning_lr"], eval_every=max(1, run.eval_every // 10), pretrained=(run,),
+                lr=value_for(run.backbone, "fine_tuning_lr", values["fine_tuning_lr"]), eval_every=max(1, run.eval_every // 10), pretrained=(run,),
             )  # fmt: skip
             planned += [known, tuned, replace(ours, strategy="warm-up", pretrained=(known,))]
             if run.method == "CE":
@@ -120,8 +123,9 @@ def colliding(
     return Colliding(pd.concat(grids, ignore_index=True), pd.DataFrame(choices), pd.DataFrame(values))
 
 
-def heat_map(grid: pd.DataFrame, k: int) -> Figure:
-    """Mean validation Recall of CE's runs for λ x |N_u|: a panel per space and backbone, the best point marked."""
+def heat_map(grid: pd.DataFrame, title: str) -> Figure:
+    """Mean validation Recall of some runs for λ x |N_u|: a panel per space and backbone. A star marks the best point, a frame
+    around λ = 1, where neighbours do not count, says that none is better than the plain model."""
     means = grid.groupby(["strategy", "backbone", "neighbours", "lambda"], sort=False)["value"].mean().reset_index()
     spaces, backbones = list(dict.fromkeys(means["strategy"])), list(dict.fromkeys(means["backbone"]))
     figure = Figure(figsize=(1 + 3.1 * len(backbones), 0.8 + 2.3 * len(spaces)), layout="constrained")
@@ -130,17 +134,30 @@ def heat_map(grid: pd.DataFrame, k: int) -> Figure:
             cells = means[(means["strategy"] == space) & (means["backbone"] == backbone)]
             cells = cells.pivot(index="neighbours", columns="lambda", values="value")
             drawn = axis.imshow(cells.to_numpy(), aspect="auto", origin="lower", cmap="cividis")
-            best = np.unravel_index(cells.to_numpy().argmax(), cells.shape)
-            axis.plot(best[1], best[0], marker="*", color="white", markeredgecolor="black", markersize=12)
+            row, column = np.unravel_index(cells.to_numpy().argmax(), cells.shape)
+            if cells.columns[column] == 1:
+                axis.add_patch(Rectangle((column - 0.5, -0.5), 1, len(cells), fill=False, edgecolor="black", linewidth=3))
+            else:
+                axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
             axis.set_xticks(range(cells.shape[1]), [f"{own:g}" for own in cells.columns], fontsize=7)
             axis.set_yticks(range(len(cells)), cells.index, fontsize=7)
             axis.set_title(backbone if space == spaces[0] else "", fontsize=10)
             axis.set_xlabel("λ, weight of the own score" if space == spaces[-1] else "")
             if axis is axes[0]:
-                axis.set_ylabel(f"{space.split('(')[1].rstrip(')')}\nneighbours", fontsize=9)
+                axis.set_ylabel(f"space: {space.split('(')[1].rstrip(')')}\nnumber of neighbours", fontsize=9)
             figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
-    figure.suptitle(f"Recall@{k} on validation", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return figure
+
+
+def readable_choices(chosen: pd.DataFrame) -> pd.DataFrame:
+    """What validation chose, seed by seed, and ``without neighbours``, the mean share of users that have none."""
+    plain = chosen["lambda"] == 1
+    mixed = chosen["neighbours"].astype(str) + " at λ = " + chosen["lambda"].map("{:g}".format)
+    keys = ["strategy", "backbone", "method", "known_share"]
+    groups = chosen.assign(choice=mixed.where(~plain, "plain")).groupby(keys, sort=False, dropna=False)
+    table = groups.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
+    return table.reset_index().astype({"known_share": object}).fillna({"known_share": ""}).round({"without neighbours": 3})
 
 
 # ----------------------------------------------------------------------------------------------------------------- tables
@@ -181,11 +198,14 @@ def extra_table(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFrame:
-    """CE's rows at K against the known share, for the figure; what knows nothing stands at every share."""
+    """CE's changes against plain training at K, as ``mean, low, high`` against the known share, for the figure; what knows
+    nothing stands at every share. ``known-only`` is left out: its losses would set the scale."""
     chosen = table[(table["method"] == "CE") & (table["k"] == k) & table["metric"].isin(PAPER_METRICS)]
+    chosen = chosen[~chosen["strategy"].isin(["plain", "known-only"])]
+    chosen = chosen.assign(mean=chosen["change"], low=chosen["change_low"], high=chosen["change_high"])
     everywhere = chosen[chosen["known_share"].isna()]
     frames = [chosen.dropna(subset="known_share"), *(everywhere.assign(known_share=share) for share in shares)]
-    names = {metric: f"{METRIC_NAMES[metric]}@{k}" for metric in PAPER_METRICS}
+    names = {metric: f"change of {METRIC_NAMES[metric]}@{k}" for metric in PAPER_METRICS}
     points = pd.concat(frames, ignore_index=True).sort_values("known_share", kind="stable")
     return points.assign(measured=points["metric"].map(names))
 
@@ -203,6 +223,8 @@ def says(table: pd.DataFrame) -> str:
     """How often each strategy is better, worse or neither than plain training with the same loss, as text."""
     tested = table[(table["strategy"] != "plain") & table["metric"].isin(PAPER_METRICS)]
     lines = []
+    if (n_seeds := table["n_seeds"].max()) < 5:
+        lines.append(f"- with at most {n_seeds} seeds few changes can be resolved: *unresolved* is no evidence of no effect")
     for strategy, cells in tested.groupby("strategy", sort=False):
         parts = []
         for method, of_method in cells.groupby("method", sort=False):

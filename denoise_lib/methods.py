@@ -96,19 +96,21 @@ def training_split(run: Settings, split: Split) -> Split:
 
 
 def passes(run: Settings, split: Split) -> int:
-    """Passes over what a run trains on. On known positives they are as many as show the model as many rows as ``epochs``
-    passes over the whole training part. Optimizer steps are about as many, more where the known rows fill few batches: the
-    last batch of a pass is short."""
+    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as ``epochs``
+    passes over the whole training part."""
     if run.strategy not in ON_KNOWN:
         return run.epochs
-    return round(run.epochs * len(split.train) / len(training_split(run, split).train))
+    return round(run.epochs * _steps_of_a_pass(run, split) / _steps_of_a_pass(run, training_split(run, split)))
 
 
 def n_steps(run: Settings) -> int:
     """Optimizer steps of a whole run."""
     split = load_split(run)
-    n_rows = len(training_split(run, split).train) * (1 + run.n_negatives)
-    return passes(run, split) * math.ceil(n_rows / run.batch_size)
+    return passes(run, split) * _steps_of_a_pass(run, training_split(run, split))
+
+
+def _steps_of_a_pass(run: Settings, split: Split) -> int:
+    return math.ceil(len(split.train) * (1 + run.n_negatives) / run.batch_size)
 
 
 def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:

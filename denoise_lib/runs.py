@@ -88,9 +88,10 @@ def map_runs(
     Raises:
         RuntimeError: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    for stage in ([first for run in settings for first in run.pretrained], settings):
+    first_stages = [first for run in settings for first in run.pretrained]
+    for stage, name in ((first_stages, f"{label}, first stages"), (settings, label)):
         missing = [run for run in dict.fromkeys(stage) if not found(run, use_records)]
-        _compute_all(missing, jobs, label)
+        _compute_all(missing, jobs, name)
     return [load_run(run, found(run, use_records)) for run in settings]
 
 

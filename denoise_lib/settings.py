@@ -113,15 +113,8 @@ def plan(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def own_value(backbone: str, name: str, value):
-        if not isinstance(value, dict):
-            return value
-        if backbone not in value:
-            raise ValueError(f"{name} names {', '.join(value)}, but not {backbone}; give it one value or add it")
-        return value[backbone]
-
     def settings(backbone: str, method: str, seed: int) -> Settings:
-        own = partial(own_value, backbone)
+        own = partial(value_for, backbone)
         is_cdae, drops = backbone == "CDAE", method in DROPPING
         run = Settings(
             dataset, backbone, method, seed, protocol, own("epochs", epochs), batch_size, lr, n_negatives, eval_every,
@@ -145,8 +138,21 @@ def plan(
         settings(backbone, method, seed)
         for backbone in backbones
         for method in methods
-        for seed in own_value(backbone, "seeds", seeds)
+        for seed in value_for(backbone, "seeds", seeds)
     ]
+
+
+def value_for(backbone: str, name: str, value):
+    """A backbone's own value of a parameter, which is one value for all or a map from backbone to value.
+
+    Raises:
+        ValueError: the map lacks the backbone.
+    """
+    if not isinstance(value, dict):
+        return value
+    if backbone not in value:
+        raise ValueError(f"{name} names {', '.join(value)}, but not {backbone}; give it one value or add it")
+    return value[backbone]
 
 
 def _check_choices(name: str, values: Iterable[str], choices: tuple[str, ...]) -> None:

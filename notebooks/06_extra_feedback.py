@@ -62,7 +62,7 @@ extra_seeds: dict[str, list[int]] = {"GMF": [1, 2], "NeuMF": [1, 2], "CDAE": [1,
 known_shares: list[float] = [0.2, 0.5]  # of the training part's true positives, that are known; []: no such study
 compared_share: float = 0.2  # the one for T-CE and R-CE, which are not done for all
 fine_tuning_epochs: int = 1  # at most, in epochs of the whole training part
-fine_tuning_lr: float = 0.001  # Adam's learning rate on the known true positives
+fine_tuning_lr: float | dict[str, float] = 0.001  # Adam's learning rate of fine-tuning
 known_weight: float = 5.0  # what a known true positive counts in the baseline "weighted"
 neighbours: list[int] = [1, 5, 20]  # colliding inference: numbers of neighbours to choose from
 lambdas: list[float] = [0.0, 0.5, 1.0]  # colliding inference: weights of the own score to choose from
@@ -108,13 +108,13 @@ if runs_at_all:
     collided = extra_studies.colliding(plain, split, known_shares, compared_share, neighbours, lambdas, top_k)
 
 # %% [markdown]
-# Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours; the star is the best mean. λ = 1, at the right or left edge, is the plain model. Each panel has its own scale: look at the colour bar before reading a difference.
+# Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours. λ = 1, the right column, is the plain model. A star marks the best mean; where the right column is framed, nothing is better than the plain model. Each panel has its own scale: look at the colour bar before reading a difference.
 
 # %%
 if runs_at_all:
     grid = collided.grid[(collided.grid["method"] == "CE") & collided.grid["known_share"].isin([compared_share, None])]
     picture = report.publish_figure(
-        extra_studies.heat_map(grid, k), grid, dataset, "colliding",
+        extra_studies.heat_map(grid, f"Recall@{k} on validation, CE, known share {compared_share:g}"), grid, dataset, "colliding",
         "Validation Recall of colliding inference for every weight of the own score and number of neighbours", note,
     )
 else:
@@ -122,19 +122,18 @@ else:
 picture
 
 # %% [markdown]
-# What validation chose, mean over seeds: neighbours, λ, and the share of users without any neighbour, who keep their own scores.
+# What validation chose for each seed: the number of neighbours and λ, or the plain model; and the share of users without any neighbour, who keep their own scores.
 
 # %%
 if runs_at_all:
-    keys = ["strategy", "backbone", "method", "known_share"]
-    chosen = collided.chosen.groupby(keys, sort=False, dropna=False)[["neighbours", "lambda", "without"]].mean().reset_index()
-    picture = report.publish_table(chosen, dataset, "colliding_chosen", note, shown=report.rounded(chosen, keys))
+    shown = extra_studies.readable_choices(collided.chosen)
+    picture = report.publish_table(collided.chosen, dataset, "colliding_chosen", note, shown)
 picture
 
 # %% [markdown]
 # ## All strategies
 #
-# Test metrics of the models trained with CE against the known share; error bars are 95 % intervals over seeds. `plain` and the two colliding inferences that know nothing are the same at every share. A strategy that uses its feedback should rise with the share, and above the baselines `weighted` and `known-only`.
+# Change of the test metrics against plain training with CE (the zero line), against the known share; error bars are 95 % intervals of the change over seeds, points are shifted sideways to be told apart. The two colliding inferences that know nothing are the same at every share. A strategy that uses its feedback should rise with the share, above zero and above the baseline `weighted`. `known-only` stands in the table alone: its losses would hide the others.
 
 # %%
 if runs_at_all:
@@ -142,8 +141,8 @@ if runs_at_all:
     table = extra_studies.extra_table(values)
     points = extra_studies.by_share(table, known_shares, k)
     picture = report.publish_figure(
-        report.panels(points, x="known_share", line="strategy", column="backbone", row="measured", xlabel="known share", named=True),
-        points, dataset, "extra_feedback", "Recall and NDCG of each strategy against the known share", note,
+        report.panels(points, x="known_share", line="strategy", column="backbone", row="measured", xlabel="known share", named=True, zero=0),
+        points, dataset, "extra_feedback", "Change of Recall and NDCG by each strategy against the known share", note,
     )
 picture
 

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -118,7 +119,12 @@ def test_stages_on_known_positives(stages):
     data = seen_split(known, runs.load_split(known))
     assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
     assert pairs(training_split(warm, data).train) == pairs(data.train)
-    assert passes(known, data) == round(known.epochs * len(data.train) / len(training_split(known, data).train)) > known.epochs
+    as_many_as = known.epochs * math.ceil(2 * len(data.train) / known.batch_size)
+    a_pass = math.ceil(2 * len(training_split(known, data).train) / known.batch_size)
+    assert abs(passes(known, data) * a_pass - as_many_as) <= a_pass / 2 and passes(known, data) > known.epochs
+    # A single known row is a step a pass, and no more steps than a plain training takes.
+    one = dataclasses.replace(known, known_share=1 / data.train.is_clean.sum())
+    assert len(training_split(one, data).train) == 1 and runs.n_steps(one) == as_many_as
     assert tuned.pretrained[0].strategy is None and warm.pretrained == (known,)
     (model,) = (run.model() for run in runs.map_runs([known], 1))
     assert len(model.row_items) == len(data.train)  # CDAE reads everything
