@@ -11,7 +11,7 @@ from pathlib import Path
 
 import filelock
 
-from denoise_lib import datasets, params, paths, runs
+from denoise_lib import datasets, own_data, params, paths, runs
 
 
 def main() -> None:
@@ -48,13 +48,24 @@ def _parser() -> argparse.ArgumentParser:
         help="runs 05_diagnostics too, before 02 to 04, since its runs record more and serve them as well, and 06_extra_feedback "
         "last (an hour each for ml100k)",
     )  # fmt: skip
+    parser.add_argument(
+        "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a CSV or TSV file of interactions, and ends"
+    )
     parser.add_argument("--list", action="store_true", help="shows data sets, where their data are, and their runs")
+    parser.add_argument(
+        "--html", action="store_true", help="runs nothing: writes the executed notebooks as one page, results/<dataset>/report.html"
+    )
     parser.add_argument("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
     return parser
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Checks everything, then lists or runs. Returns the exit status."""
+    if options.new:
+        name, file = options.new
+        print(_written(own_data.write_params(name, file, **_about_table(options.set))))
+        return 0
+    _write_missing_params(options)
     overrides = options.set + ([f"jobs={options.jobs}"] if options.jobs else [])
     overrides += ["use_records=true"] if options.use_records else []
     chosen = {}
@@ -67,6 +78,12 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         for name, (values, planned) in chosen.items():
             print(_state(name, planned, values["use_records"]))
         return 0
+    if options.html:
+        from denoise_lib import html_report
+
+        for name in chosen:
+            print(os.path.relpath(html_report.write(name)), flush=True)
+        return 0
     if options.dry_run:
         from denoise_lib.dry_run import describe
 
@@ -75,9 +92,26 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     for name, (values, _) in chosen.items():
         with _only_one(name):
+            if values["ratings"]:
+                own_data.prepare(name, values["ratings"], values["columns"], values["clean_from"])
             if not _run_notebooks(name, values, options.full, arguments):
                 return 1
     return 0
+
+
+def _about_table(assignments: list[str]) -> dict:
+    return {key: value for key, value in params.given(assignments).items() if key in ("columns", "clean_from")}
+
+
+def _write_missing_params(options: argparse.Namespace) -> None:
+    """A new name with ``--set ratings=…`` is as ``--new`` would make it."""
+    ratings = params.given(options.set).get("ratings")
+    for name in set(options.dataset) - set(params.datasets()) if ratings else ():
+        print(_written(own_data.write_params(name, ratings, **_about_table(options.set))), file=sys.stderr)
+
+
+def _written(file: Path) -> str:
+    return f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {file.stem}"
 
 
 def _planned(values: dict, full: bool) -> list[runs.Settings]:
@@ -125,7 +159,7 @@ def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) ->
 
 def _notebooks(full: bool) -> list[Path]:
     """01 to 04; with 05 before 02, whose runs are then there: those of 05 record the same and more; and 06 last."""
-    data, *compared, diagnostics, extra = params.notebooks()
+    data, *compared, diagnostics, extra, _ = params.notebooks()  # 07 is opened by hand
     return [data, diagnostics, *compared, extra] if full else [data, *compared]
 
 

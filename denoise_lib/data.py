@@ -1,4 +1,4 @@
-"""Interactions and their split: reading, writing and checking the authors' format, and making a split from ratings.
+"""Interactions and their split: reading and writing the authors' format, and making a split from ratings.
 
 A data set is three tab-separated files without header, ids counted from 0::
 
@@ -188,58 +188,6 @@ def _first_fault(path: Path) -> str:
     return f"{path} has no rows: an empty part cannot be used. Place a file with at least one interaction there."
 
 
-# ---------------------------------------------------------------------------------------------------------- checking
-
-
-def check_split(split: Split) -> pd.DataFrame:
-    """What a reader must know of a split before trusting metrics on it.
-
-    Returns:
-        One row per finding, columns ``part, finding, count, consequence``; empty where nothing was found.
-    """
-    keys = {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
-    findings = []
-
-    def find(part: str, finding: str, count: int, consequence: str) -> None:
-        if count:
-            findings.append((part, finding, int(count), consequence))
-
-    for part, rows in keys.items():
-        find(part, "rows that repeat a pair", len(rows) - len(np.unique(rows)), "counted twice where they are kept")
-        if getattr(split, part).is_clean is None:
-            find(part, "rows without a flag", len(rows), "nothing that needs flags can be computed from this part")
-    find(
-        "train/valid",
-        "valid rows whose pair is in train",
-        np.isin(keys["valid"], keys["train"]).sum(),
-        "the validation loss rewards memorising",
-    )
-    unreachable = np.isin(keys["test"], np.concatenate([keys["train"], keys["valid"]]))
-    find(
-        "test",
-        "test rows whose pair is in train or valid",
-        unreachable.sum(),
-        f"masked, so never ranked: mean Recall cannot exceed {_recall_ceiling(split.test.users, unreachable):.3f}",
-    )
-    for part in ("valid", "test"):
-        absent = np.setdiff1d(getattr(split, part).users, split.train.users)
-        find(part, "users without training rows", len(absent), "their embeddings stay as they were drawn")
-        absent_items = ~np.isin(getattr(split, part).items, split.train.items)
-        find(part, "rows whose item is not in train", absent_items.sum(), "the item was only ever seen as a negative")
-    for field, size in (("users", split.n_users), ("items", split.n_items)):
-        used = np.unique(np.concatenate([getattr(getattr(split, part), field) for part in FILES]))
-        consequence = "rows of the tables that nothing trains" + ("; sampled and ranked" if field == "items" else "")
-        find("all", f"{field[:-1]} ids that occur in no part", size - len(used), consequence)
-    return pd.DataFrame(findings, columns=["part", "finding", "count", "consequence"])
-
-
-def _recall_ceiling(users: np.ndarray, unreachable: np.ndarray) -> float:
-    """Mean over test users of the share of their rows that can be ranked at all."""
-    n_rows = np.bincount(users)
-    n_reachable = np.bincount(users[~unreachable], minlength=len(n_rows))
-    return float((n_reachable[n_rows > 0] / n_rows[n_rows > 0]).mean())
-
-
 # ------------------------------------------------------------------------------------------------------- from ratings
 
 
@@ -265,8 +213,6 @@ def split_ratings(
     missing = {"user", "item", "rating"} - set(frame.columns)
     if missing:
         raise ValueError(f"the ratings lack the columns {sorted(missing)}; they have {list(frame.columns)}")
-    if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
-        raise ValueError(f"shares of train, valid and test are not negative and sum to 1, got {shares}")
     rating = pd.to_numeric(frame["rating"], errors="coerce")
     bad = np.flatnonzero(frame["user"].isna() | frame["item"].isna() | rating.isna())
     if len(bad):
@@ -278,8 +224,22 @@ def split_ratings(
 
     user_ids, users = np.unique(frame["user"].to_numpy(), return_inverse=True)
     item_ids, items = np.unique(frame["item"].to_numpy(), return_inverse=True)
-    is_clean = (rating >= clean_from).to_numpy()
+    rows = Interactions(users.astype(np.int64), items.astype(np.int64), (rating >= clean_from).to_numpy())
+    return Split("ratings", len(user_ids), len(item_ids), **split_at_random(rows, seed, shares))
 
+
+def split_at_random(
+    rows: Interactions, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+) -> dict[str, Interactions]:
+    """Cuts each user's rows, in random order, at the shares: ``train, valid, test``. A user's only row goes to train.
+    Flagged false positives stay in train and valid and leave test.
+
+    Raises:
+        ValueError: shares that do not sum to 1, or a part that would stay empty.
+    """
+    if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
+        raise ValueError(f"shares of train, valid and test are not negative and sum to 1, got {shares}")
+    users = rows.users
     # Rank each row within its user by a random key, then cut: no loop over users.
     order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
     n_rows = np.bincount(users)
@@ -290,10 +250,9 @@ def split_ratings(
     masks = {
         "train": rank < n_train,
         "valid": (rank >= n_train) & (rank < n_before_test),
-        "test": (rank >= n_before_test) & is_clean,
+        "test": (rank >= n_before_test) & (True if rows.is_clean is None else rows.is_clean),
     }
     for part, mask in masks.items():
         if not mask.any():
-            raise ValueError(f"the {part} part stays empty: too few interactions a user, or none rated {clean_from} or more")
-    rows = Interactions(users.astype(np.int64), items.astype(np.int64), is_clean)
-    return Split("ratings", len(user_ids), len(item_ids), **{part: rows[mask] for part, mask in masks.items()})
+            raise ValueError(f"the {part} part stays empty: too few interactions a user, or no true positive among them")
+    return {part: rows[mask] for part, mask in masks.items()}

@@ -29,7 +29,8 @@ def load(name: str) -> Split:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
     ensure(name)
-    return load_split(paths.data(name), name, *SIZES.get(name, (None, None)))
+    about = card(name)  # of a table of one's own it knows the sizes: an item may stand in no part
+    return load_split(paths.data(name), name, *SIZES.get(name, (about.get("users"), about.get("items"))))
 
 
 def ensure(name: str) -> None:
@@ -77,8 +78,8 @@ def _placed_by_hand(name: str, folder: Path) -> dict:
     missing = [file for pattern in FILES.values() if not (folder / (file := pattern.format(name))).is_file()]
     if missing:
         raise ValueError(
-            f"there is no data set {name!r}; there are {', '.join(_SOURCES)}. "
-            f"For one of your own, {', '.join(missing)} must lie in {folder}"
+            f"there is no data set {name!r}; there are {', '.join(_SOURCES)}. For a table of your own, "
+            f"./run_all.sh --new {name} FILE; for a split of your own, {', '.join(missing)} must lie in {folder}"
         )
     return {"source": "placed by hand"}
 

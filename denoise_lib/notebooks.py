@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from denoise_lib import paths
@@ -41,6 +42,10 @@ def execute(source: Path, target: Path, values: dict) -> None:
             f"{target.stem}: cell {error.cell_index} failed with {error.ename}\n\n    "
             + code.replace("\n", "\n    ")
             + f"\n\n{error.ename}: {message}\n\nThe notebook as far as it came: {_relative(partial)}"
+        ) from None
+    except DeadKernelError:
+        raise NotebookFailed(
+            f"{target.stem}: its kernel died, killed by hand or for want of memory; fewer --jobs need less. Finished runs are kept"
         ) from None
     nbformat.write(clean(nbformat.read(partial, as_version=4)), partial)
     partial.replace(target)

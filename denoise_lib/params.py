@@ -12,7 +12,7 @@ from denoise_lib import datasets as data
 from denoise_lib import paths, runs
 
 _DECLARATION = re.compile(r"^(?P<name>\w+): (?P<type>[^=]+?) = [^#]*(?:#\s*(?P<help>.*))?$")
-_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict, "None": type(None)}
 NOT_RESULTS = ("jobs", "use_records")  # decide when and from where numbers are there, not what they are
 SAME_AS_PUBLISHED = ("seeds", "backbones", "top_k", "test_curve", "threads", "device")  # changing these spoils no comparison
 
@@ -49,7 +49,10 @@ def read(dataset: str) -> dict:
     """
     file = paths.PARAMS / f"{dataset}.yaml"
     if not file.is_file():
-        raise ValueError(f"there is no data set {dataset!r}; there are {', '.join(datasets())}{_nearest(dataset, datasets())}")
+        raise ValueError(
+            f"there is no data set {dataset!r}; there are {', '.join(datasets())}{_nearest(dataset, datasets())}. "
+            f"For a table of your own: ./run_all.sh --new {dataset} FILE"
+        )
     try:
         values = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
@@ -61,12 +64,17 @@ def read(dataset: str) -> dict:
 
 
 def override(values: dict, assignments: list[str]) -> dict:
-    """``values`` with the ``key=value`` of ``--set`` put in; each value is YAML.
+    """``values`` with the ``key=value`` of ``--set`` put in."""
+    return values | given(assignments)
+
+
+def given(assignments: list[str]) -> dict:
+    """The ``key=value`` of ``--set``; each value is YAML.
 
     Raises:
         ValueError: an assignment that is no ``key=value``, or a key or value that :func:`check` refuses.
     """
-    given = {}
+    values = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
@@ -74,11 +82,11 @@ def override(values: dict, assignments: list[str]) -> dict:
         if key == "dataset":
             raise ValueError("--set dataset=…: name the data set as an argument instead")
         try:
-            given[key] = yaml.safe_load(text)
+            values[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ValueError(f"--set {assignment}: {text!r} is not a YAML value") from None
-    check(given, where="--set")
-    return values | given
+    check(values, where="--set")
+    return values
 
 
 def check(values: dict, where: str) -> None:

@@ -544,8 +544,8 @@ def schedule_figure(points: pd.DataFrame) -> Figure:
         axis.plot(reached["step"], reached["drop_rate"], color=STYLES["T-CE"]["color"], linewidth=2, label="reached")
         axis.set_title(f"{backbone}: reaches {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10)
         axis.set_xlabel("optimizer step")
-        axis.set_ylim(bottom=0)
         axis.grid(alpha=0.25)
+    figure.axes[0].set_ylim(bottom=0)  # after the last line: a limit that is set ends the fitting of the shared axis
     figure.axes[0].set_ylabel("drop rate (share of the batch)")
     figure.axes[0].legend(frameon=False, loc="upper left")
     return figure

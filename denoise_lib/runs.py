@@ -173,10 +173,13 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
 
 
 def _side_by_side(missing: list[Settings]) -> int:
-    """How many of these runs the machine's cores and its free memory have room for; at least one."""
+    """How many of these runs the machine's cores, its free memory and that of the GPU they use have room for; at least one."""
     by_cores = joblib.cpu_count() // missing[0].threads
     largest = max(map(_memory_of, {(run.dataset, run.backbone): run for run in missing}.values()))
-    return max(1, min(by_cores, psutil.virtual_memory().available // largest))
+    free = [psutil.virtual_memory().available]
+    if missing[0].device == "cuda" and torch.cuda.is_available():
+        free.append(torch.cuda.mem_get_info()[0])
+    return max(1, min(by_cores, *(memory // largest for memory in free)))
 
 
 def _memory_of(run: Settings) -> int:

@@ -20,11 +20,13 @@
 
 # %%
 try:
+    from dataclasses import replace
+
     import numpy as np
     from IPython.display import Markdown
 
-    from denoise_lib import datasets, params, paths, report
-    from denoise_lib.data import check_split
+    from denoise_lib import datasets, doctor, own_data, params, paths, report
+    from denoise_lib.data import Interactions
     from denoise_lib.sampling import sample_negatives
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -40,6 +42,9 @@ except ModuleNotFoundError as missing:
 dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
 expected: dict[str, int] = {"users": 300, "items": 150, "interactions": 8521}  # counts that must be found, published where there are any
 declared_differences: dict[str, int] = {}  # counts that differ from these, knowingly: name and count found
+ratings: str | None = None  # a CSV or TSV file of one's own to make the data set from
+columns: dict[str, str] = {}  # of that file, role -> name: user, item, rating, dwell, flag, time
+clean_from: float | None = None  # of that file, the lowest rating or dwell time of a true positive
 
 # %% [markdown]
 # ## Where the data come from
@@ -49,7 +54,11 @@ declared_differences: dict[str, int] = {}  # counts that differ from these, know
 # - **`ml100k`** is MovieLens-100K. Every rating is an observed interaction, and a rating below 3 is a false positive: somebody watched the film and did not like it. That is the paper's rule for its rating data sets, *known to us second-hand only*, from a later paper that follows its settings. Each user's ratings are split 80/10/10 at random; false positives stay in train and valid and leave test.
 # - **`toy`** is generated, so its truth is known. There are 300 users, 150 items and five genres. Every user likes two genres; true interactions are 12 to 32 items of these. To them come 4 to 10 false positives from the other genres, drawn by popularity alone: what everybody clicks. So about a quarter of the interactions are noise, and the noise is popular. It is split like `ml100k`.
 
+# - **a table of one's own** (`ratings`) becomes a data set in the same way: each user's rows are split 80/10/10 at random, and a rating or dwell time below `clean_from`, or a flag of 0, is a false positive.
+
 # %%
+if ratings:
+    own_data.prepare(dataset, ratings, columns, clean_from)
 split = datasets.load(dataset)
 note = params.note(globals())
 Markdown("\n".join(f"- **{key}**: {value}" for key, value in datasets.card(dataset).items()))
@@ -96,10 +105,24 @@ report.publish_table(parts, dataset, "parts", note)
 # %% [markdown]
 # ## Checks
 #
-# Every finding with its consequence for the numbers. An empty table means that nothing was found: no repeated pairs, no overlap of the parts, no user without training rows, no id that occurs nowhere.
+# Every finding of the data doctor (`python -m denoise_lib doctor data/<dataset>` shows the same): how many, what it does to the numbers, what to do about it, and whether it makes results invalid. An empty table means that nothing was found: no repeated pairs, no overlap of the parts, no user without training rows, no id that occurs nowhere, flags that look right, a ramp that a run completes.
 
 # %%
-report.publish_table(check_split(split), dataset, "checks", note)
+report.publish_table(doctor.examine(split, params.read(dataset)), dataset, "checks", note)
+
+# %% [markdown]
+# What T-CE will really drop with the parameters of `params/<dataset>.yaml`, as shares of the batch. A run that is shorter than the ramp never reaches the maximum; and since only positives are dropped, their share is about twice the rate.
+
+# %%
+report.publish_table(doctor.effective_drop_rates(params.read(dataset), len(split.train)), dataset, "drop_rates", note)
+
+# %% [markdown]
+# How a leaky split gives itself away, on `toy` only: here the validation part was copied into the test part too. The ranking leaves validation items out, so these test rows can never be hit and mean Recall has a ceiling. A MovieLens-100K split that later studies use was made in this way; its ceiling is .517, computed from the files of github.com/bachml/EvalDenoisingRec.
+
+# %%
+leaky = [np.concatenate([getattr(part, of) for part in (split.test, split.valid)]) for of in ("users", "items")]
+findings = doctor.examine(replace(split, test=Interactions(*leaky)))
+findings.query("invalid") if dataset == "toy" else None
 
 # %% [markdown]
 # What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.

@@ -75,7 +75,7 @@ report.settings_table(settings)
 # \qquad \epsilon(T) = \min(\alpha T,\, \epsilon_{\max})
 # $$
 #
-# The mean is over what is kept. $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). The schedule's formula is quoted from memory; the authors' code computes this line, with $\alpha = \epsilon_{\max} / (N - 1)$ for a ramp of $N$ steps (`ramp_steps`). Our code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
+# The mean is over what is kept. $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). The case distinction is known second-hand (a public notebook version), the schedule's formula is quoted from memory; the authors' code computes this line, with $\alpha = \epsilon_{\max} / (N - 1)$ for a ramp of $N$ steps (`ramp_steps`). Our code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
 
 # %% [markdown]
 # ## The drop-rate schedule

@@ -24,6 +24,8 @@ try:
 
     from denoise_lib import datasets, params, report, verdicts
     from denoise_lib.baselines import baselines, settings_table
+    from denoise_lib.own_data import original_ids
+    from denoise_lib.recommendations import recommend
     from denoise_lib.runs import load_split, map_runs, plan
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -209,6 +211,16 @@ others
 # %%
 valid = report.main_table(runs, note, part="valid")
 report.publish_table(valid, dataset, "main_validation", note, shown=report.readable(valid))
+
+# %% [markdown]
+# ## Recommendations
+#
+# What a saved run recommends: the five best items that a user has no interaction with, for the first three users, with the ids of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
+
+# %%
+saved = next((run for run in runs if (run.folder / "model.pt").is_file()), None)
+recommended = recommend(saved, original_ids(dataset, "users")[:3], 5) if saved else "Left out: records hold no weights."
+recommended
 
 # %% [markdown]
 # ## Reproducibility card

@@ -16,7 +16,7 @@
 #
 # **Question.** T-CE drops positives, follows a schedule and is selected by a loss of its own. Which of these makes the difference, if there is one? The paper's other figures, controls that drop as many positives for another reason, other rules of selection, and noise whose truth is known.
 #
-# **Reads** the runs of 02 and 03 and computes the controls · **Writes** `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** a minute for `toy`, about an hour for `ml100k` on 2 cores; `run_all.sh --full` runs it · **Source** arXiv:2006.04153; the controls are ours.
+# **Reads** the runs of 02 and 03 and computes the controls · **Writes** `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** a minute for `toy`, about an hour for `ml100k` on 2 cores; `run_all.sh --full` runs it · **Source** arXiv:2006.04153; which of its figures these are is from memory, as its numbers are; the controls are ours.
 
 # %%
 try:
@@ -55,7 +55,7 @@ threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
 controls: list[str] = ["random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop", "clean-only"]  # of controls.py
-study_seeds: dict[str, list[int]] = {"GMF": [1, 2], "NeuMF": [1, 2], "CDAE": [1, 2]}  # backbone -> seeds of this notebook
+study_seeds: dict[str, list[int]] = {"GMF": [1, 2]}  # backbone -> seeds of this notebook
 grid_seeds: list[int] = [1, 2]  # of the sensitivity (NeuMF) and dose-response (GMF) studies
 grids: dict[str, list[float]] = {"max_drop_rate": [0.05, 0.2], "ramp_steps": [100, 300], "beta": [0.1, 0.5]}  # {}: no such study
 doses: list[float] = [0.0, 0.4]  # made-up false positives per true one; []: no such study

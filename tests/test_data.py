@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoise_lib.data import FILES, Interactions, Split, check_split, load_split, save_split, split_ratings
+from denoise_lib.data import FILES, Interactions, Split, load_split, save_split, split_ratings
 
 
 def write(folder, name="tiny", **parts):
@@ -41,13 +41,6 @@ def test_both_published_test_formats(tmp_path):
 def test_test_files_are_never_evaluated(tmp_path):
     with pytest.raises(ValueError, match="line 1"):
         load_split(write(tmp_path, test="(__import__('os').getpid(), 0)\t1\n"), "tiny")
-
-
-def test_a_part_without_flags(tmp_path):
-    split = load_split(write(tmp_path, train="0\t0\n1\t1\n"), "tiny")
-    assert split.train.is_clean is None
-    findings = check_split(split)
-    assert "rows without a flag" in findings.query("part == 'train'")["finding"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -163,33 +156,6 @@ def test_repeated_ratings_keep_the_first():
 def test_ratings_that_cannot_be_split(change, message):
     with pytest.raises(ValueError, match=message):
         split_ratings(change(ratings()), clean_from=3, seed=1)
-
-
-def test_a_clean_split_has_no_findings():
-    split = Split("s", 2, 2, *(Interactions(*np.array(rows).T, np.ones(len(rows), bool)) for rows in (
-        [(0, 0), (1, 1)], [(0, 1)], [(1, 0)],
-    )))  # fmt: skip
-    assert check_split(split).empty
-
-
-def test_findings_are_counted():
-    flags = np.ones
-    split = Split(
-        "s", 5, 6,
-        Interactions(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), flags(4, bool)),  # (1, 2) twice
-        Interactions(np.array([0, 2]), np.array([0, 3]), flags(2, bool)),  # (0, 0) is in train; user 2, item 3 are not
-        Interactions(np.array([0, 0, 1, 1]), np.array([1, 2, 0, 1]), flags(4, bool)),  # (0, 1) is in train
-    )  # fmt: skip
-    found = check_split(split).set_index(["part", "finding"])
-    assert found.loc[("train", "rows that repeat a pair"), "count"] == 1
-    assert found.loc[("train/valid", "valid rows whose pair is in train"), "count"] == 1
-    unreachable = found.loc[("test", "test rows whose pair is in train or valid")]
-    assert unreachable["count"] == 1 and "0.750" in unreachable["consequence"]  # user 0 reaches half, user 1 all
-    assert found.loc[("valid", "users without training rows"), "count"] == 1
-    assert found.loc[("valid", "rows whose item is not in train"), "count"] == 1
-    assert found.loc[("all", "user ids that occur in no part"), "count"] == 2
-    assert found.loc[("all", "item ids that occur in no part"), "count"] == 2
-    assert len(found) == 7
 
 
 def test_without_duplicates():

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from denoise_lib import datasets, paths
-from denoise_lib.data import FILES, check_split
+from denoise_lib.data import FILES
+from denoise_lib.doctor import examine
 from denoise_lib.files import replacing
 
 
 def test_toy_is_as_01_data_tells(home):
     split = datasets.load("toy")
     assert (split.n_users, split.n_items) == (300, 150)
-    assert check_split(split).empty
+    (finding,) = examine(split)["finding"]
+    assert "more popular" in finding
     assert 0.2 < 1 - split.train.is_clean.mean() < 0.3 and split.test.is_clean.all()
     popularity = np.bincount(split.train.items, minlength=150)[split.train.items]
     assert popularity[~split.train.is_clean].mean() > 1.1 * popularity[split.train.is_clean].mean()

@@ -29,7 +29,7 @@ def test_params_files(file):
 
 
 def test_every_notebook_declares_its_parameters():
-    names = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback"]
+    names = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback", "07_own_loss"]
     assert [notebook.stem for notebook in params.notebooks()] == names
     for notebook in params.notebooks():
         declared = params.declared(notebook)

@@ -197,3 +197,11 @@ def test_user_intervals(home, options):
     assert others["user_low"].isna().all() and len(report.statistics_table(table)) == 4
     (done[0].folder / "per_user.npz").unlink()  # as in a record
     assert report.with_user_intervals(report.main_table(done), done)["user_low"].isna().all()
+
+
+def test_schedules_of_other_heights_are_drawn_whole():
+    points = pd.DataFrame(
+        [(backbone, step, rate * step / 10, True) for backbone, rate in (("GMF", 0.05), ("CDAE", 0.2)) for step in (0, 10)],
+        columns=["backbone", "step", "drop_rate", "reached"],
+    )
+    assert report.schedule_figure(points).axes[0].get_ylim()[1] >= 0.2

@@ -1,0 +1,236 @@
+"""The data doctor: what is wrong with a split, what that does to the metrics, and what to do about it.
+
+    python -m denoise_lib doctor data/toy
+    python -m denoise_lib doctor ratings.csv --clean-from 4
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from denoise_lib import datasets, own_data, params
+from denoise_lib.data import FILES, Interactions, Split, load_split
+from denoise_lib.losses import drop_rate_at
+from denoise_lib.settings import value_for
+
+COLUMNS = ["part", "finding", "count", "consequence", "remedy", "invalid"]
+LOWEST_CEILING = 0.95  # of mean Recall; below it, and above this overlap, results are called invalid. Both are ours
+MOST_OVERLAP = 0.1  # share of validation rows that are in train
+
+
+def examine(split: Split, values: dict | None = None, table: own_data.Table | None = None) -> pd.DataFrame:
+    """What a reader must know of a split before trusting metrics on it.
+
+    Args:
+        split: as it is on disk, with repeated rows.
+        values: the data set's parameters; with them, T-CE's schedule is looked at too.
+        table: the table that the split was made from; with its times, leakage is looked at too.
+
+    Returns:
+        One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool) says
+        that metrics on this split do not mean what they are taken for; empty where nothing was found.
+    """
+    findings = [*_rows(split), *_overlaps(split), *_never_trained(split), *_flags(split)]
+    findings += _times(split, table) if table is not None and "time" in table.frame else []
+    findings += _schedule(values, len(split.train)) if values else []
+    return pd.DataFrame([finding for finding in findings if finding[2]], columns=COLUMNS).astype({"count": int, "invalid": bool})
+
+
+def _pairs(split: Split) -> dict[str, np.ndarray]:
+    """Each part's rows as one number for each pair."""
+    return {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
+
+
+def _rows(split: Split):
+    for part, pairs in _pairs(split).items():
+        yield (
+            part, "rows that repeat a pair", len(pairs) - len(np.unique(pairs)),
+            "counted twice where they are kept", "protocol: corrected leaves them out", False,
+        )  # fmt: skip
+        if getattr(split, part).is_clean is None:
+            yield (
+                part, "rows without a flag", len(pairs),
+                "nothing that needs flags can be computed from this part",
+                "give a rating, dwell time or flag column, if there is one", False,
+            )  # fmt: skip
+
+
+def _overlaps(split: Split):
+    pairs = _pairs(split)
+    in_train = np.isin(pairs["valid"], pairs["train"])
+    yield (
+        "train/valid", "valid rows whose pair is in train", in_train.sum(),
+        "the validation loss rewards memorising", "leave them out of one of the two", in_train.mean() > MOST_OVERLAP,
+    )  # fmt: skip
+    masked = np.isin(pairs["test"], np.concatenate([pairs["train"], pairs["valid"]]))
+    shares = _reachable_shares(split.test.users, masked)
+    ceiling = shares.mean()
+    yield (
+        "test", "test rows whose pair is in train or valid", masked.sum(),
+        f"masked, so never ranked: mean Recall cannot exceed {ceiling:.3f}",
+        "make the parts disjoint", ceiling < LOWEST_CEILING,
+    )  # fmt: skip
+    yield (
+        "test", "test users of whom every row is masked", (shares == 0).sum(),
+        "their Recall is 0 whatever the model", "make the parts disjoint", False,
+    )  # fmt: skip
+
+
+def _reachable_shares(users: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """For each test user the share of the own rows that can be ranked at all."""
+    n_rows = np.bincount(users)
+    n_reachable = np.bincount(users[~masked], minlength=len(n_rows))
+    return n_reachable[n_rows > 0] / n_rows[n_rows > 0]
+
+
+def _never_trained(split: Split):
+    for part in ("valid", "test"):
+        rows: Interactions = getattr(split, part)
+        absent = np.setdiff1d(rows.users, split.train.users)
+        yield (
+            part, "users without training rows", len(absent),
+            "their embeddings stay as they were drawn", "split each user's rows; read metrics of such users apart", False,
+        )  # fmt: skip
+        yield (
+            part, "rows whose item is not in train", (~np.isin(rows.items, split.train.items)).sum(),
+            "the item was only ever seen as a negative", "read the ceiling in the table of reach", False,
+        )  # fmt: skip
+    for field, size in (("users", split.n_users), ("items", split.n_items)):
+        used = np.unique(np.concatenate([getattr(getattr(split, part), field) for part in FILES]))
+        yield (
+            "all", f"{field[:-1]} ids that occur in no part", size - len(used),
+            "rows of the tables that nothing trains" + ("; sampled and ranked" if field == "items" else ""),
+            "number the ids without gaps, from 0", False,
+        )  # fmt: skip
+
+
+def _flags(split: Split):
+    test, train = split.test, split.train
+    if test.is_clean is not None:
+        yield (
+            "test", "flagged false positives", (~test.is_clean).sum(),
+            "a disliked item counts as a hit", "leave them out of the test part", not test.is_clean.all(),
+        )  # fmt: skip
+    if train.is_clean is None:
+        return
+    is_clean = train.is_clean
+    if is_clean.all() or not is_clean.any():
+        yield (
+            "train", "rows that are all flagged alike", len(train),
+            "flags tell nothing: noise and oracles cannot be measured", "look at the limit or the column of the flags", False,
+        )  # fmt: skip
+        return
+    if is_clean.mean() < 0.5:
+        yield (
+            "train", "false positives, more than there are true ones", (~is_clean).sum(),
+            "flags that are the wrong way round give such a share", "1 must mean a true positive; turn them if they are inverted",
+            False,
+        )  # fmt: skip
+    popularity = np.bincount(train.items, minlength=split.n_items)[train.items]
+    true, false = popularity[is_clean].mean(), popularity[~is_clean].mean()
+    if false > true:
+        yield (
+            "train", "false positives on items more popular than the true ones'", (~is_clean).sum(),
+            f"{false:.0f} interactions an item on average against {true:.0f}: treating items by popularity lowers the noise too",
+            "compare with popularity-drop; check that 1 means a true positive", False,
+        )  # fmt: skip
+
+
+def _times(split: Split, table: own_data.Table):
+    """Test rows older than the youngest training row of their user: a random split lets a model learn from what came later."""
+    frame = table.frame
+    users, items = (np.unique(frame[name].to_numpy(str), return_inverse=True)[1] for name in ("user", "item"))
+    time_of = pd.Series(frame["time"].to_numpy(), index=users * split.n_items + items)
+    pairs = _pairs(split)
+    latest = time_of[pairs["train"]].groupby(split.train.users).max()
+    precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
+    yield (
+        "test", "test rows older than a training row of their user", precede.sum(),
+        "the model learns from what came later: metrics are higher than they would be in use",
+        "split by time where that matters; comparisons of losses on one split stay fair", False,
+    )  # fmt: skip
+
+
+def _schedule(values: dict, n_train: int):
+    for row in effective_drop_rates(values, n_train).itertuples():
+        yield (
+            "train", f"steps that {row.Index}'s T-CE ends before the end of its ramp", max(0, row.ramp - row.steps),
+            f"its drop rate ends at {row.last:.3g} of the batch, not at {row.maximum:g}",
+            "a shorter ramp_steps, or more epochs", False,
+        )  # fmt: skip
+
+
+def effective_drop_rates(values: dict, n_train: int) -> pd.DataFrame:
+    """What T-CE will really drop, for each backbone: the drop rate's maximum, its last value and its mean over a run, as
+    shares of the batch, and the last one as a share of the positives."""
+    rows = []
+    for backbone in values["backbones"]:
+        own = {name: value_for(backbone, name, values[name]) for name in ("epochs", "ramp_steps", "max_drop_rate")}
+        n_steps = own["epochs"] * -(-n_train * (1 + values["n_negatives"]) // values["batch_size"])
+        rates = np.array([drop_rate_at(step, own["max_drop_rate"], own["ramp_steps"]) for step in range(n_steps)])
+        rows.append(
+            {"backbone": backbone, "steps": n_steps, "ramp": own["ramp_steps"], "maximum": own["max_drop_rate"]}
+            | {"last": rates[-1], "mean": rates.mean(), "last, of the positives": min(1.0, rates[-1] * (1 + values["n_negatives"]))}
+        )
+    return pd.DataFrame(rows).set_index("backbone").round(4)
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m denoise_lib doctor``: 0, or 1 where a finding makes results invalid, or 2 where nothing could be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m denoise_lib doctor",
+        description="Examines a split or a table of interactions: what was found, how many, what it does to the metrics, what "
+        "to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
+    )
+    parser.add_argument("path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file")
+    parser.add_argument("--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive")
+    parser.add_argument("--column", action="append", default=[], metavar="role=name", help="of a table: which column is what")
+    options = parser.parse_args(arguments)
+    try:
+        split, table = _read(options)
+        known = options.path.is_dir() and split.name in params.datasets()
+        values = params.read(split.name) if known else None
+    except (ValueError, FileNotFoundError) as error:
+        print(f"doctor: {error}", file=sys.stderr)
+        return 2
+    print(_summary(split, table))
+    if values:
+        print(f"\nT-CE's drop rate with params/{split.name}.yaml, as shares of the batch:\n")
+        print(effective_drop_rates(values, len(split.train)).to_string())
+    findings = examine(split, values, table)
+    print("\nNothing was found." if findings.empty else f"\n{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:")
+    for row in findings.itertuples():
+        print(f"\n{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}\n  so:  {row.consequence}\n  do:  {row.remedy}")
+    return int(findings["invalid"].any())
+
+
+def _read(options: argparse.Namespace) -> tuple[Split, own_data.Table | None]:
+    path: Path = options.path
+    if path.is_dir():
+        names = sorted(file.name.removesuffix(".train.rating") for file in path.glob("*.train.rating"))
+        if len(names) != 1:
+            raise ValueError(f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}")
+        return load_split(path, names[0], *datasets.SIZES.get(names[0], (None, None))), None
+    given = dict(pair.partition("=")[::2] for pair in options.column)
+    table = own_data.read_table(path, given)
+    return own_data.make_split(table, path.stem, options.clean_from)[0], table
+
+
+def _summary(split: Split, table: own_data.Table | None) -> str:
+    n_rows = sum(len(getattr(split, part)) for part in FILES)
+    lines = [f"{split.name}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} interactions"]
+    lines.append(f"  density {n_rows / split.n_users / split.n_items:.3%}, {n_rows / split.n_users:.1f} interactions a user")
+    for part in FILES:
+        rows: Interactions = getattr(split, part)
+        noise = "no flags" if rows.is_clean is None else f"{1 - rows.is_clean.mean():.1%} false positives"
+        lines.append(f"  {part:5}  {len(rows):,} rows, {noise}")
+    if table is None:
+        return "\n".join([*lines, "  no times in these files: leakage in time cannot be looked at"])
+    lines.append("  read as " + ", ".join(f"{role} = {name}" for role, name in table.columns.items()))
+    return "\n".join([*lines, *(f"  left out: {line}" for line in table.left_out)])

@@ -1,0 +1,154 @@
+"""A table of one's own, from dirty rows to recommendations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import PROJECT
+
+from denoise_lib import cli, datasets, own_data, params, paths, runs
+from denoise_lib.recommendations import recommend
+
+
+def write(path, *lines: str):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def interactions(n_users=30, n_items=20, per_user=10, seed=0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [f"u{user:03d},i{item},{rng.integers(1, 6)}" for user in range(n_users) for item in rng.choice(n_items, per_user, replace=False)]
+
+
+@pytest.fixture
+def own(home, monkeypatch):
+    """An empty home with a params folder of its own."""
+    (home / "params").mkdir()
+    monkeypatch.setattr(paths, "PARAMS", home / "params")
+    monkeypatch.setenv("DENOISE_PARAMS", str(home / "params"))  # for kernels
+    (home / "params" / "toy.yaml").write_text((PROJECT / "params" / "toy.yaml").read_text())
+    return home
+
+
+def call(*arguments: str) -> int:
+    return cli.run(cli._parser().parse_args(arguments), list(arguments))
+
+
+def test_dirty_rows_are_left_out_and_named(tmp_path):
+    file = write(
+        tmp_path / "t.csv",
+        "User ID,movie:token,stars,Timestamp",
+        "001,a,4,10", "1,a,5,11", "001,,4,12", ",a,4,13", "001,b,many,14", "001,a,1,15", "001,c,4", "", "001,c,inf,16", " 001 , d ,2,17",
+    )  # fmt: skip
+    table = own_data.read_table(file)
+    assert table.columns == {"user": "User ID", "item": "movie:token", "rating": "stars", "time": "Timestamp"}
+    assert table.frame[["user", "item", "value"]].to_numpy().tolist() == [["001", "a", 4], ["1", "a", 5], ["001", "d", 2]]
+    assert (table.n_rows, table.quality) == (10, "rating")
+    assert table.left_out == [
+        "blank rows: 1 (row 9)",
+        "rows with another number of columns than the header: 1 (row 8)",
+        "rows without user: 1 (row 5)",
+        "rows without item: 1 (row 4)",
+        "rows without a readable rating (stars): 2 (row 6, 10)",
+        "rows that repeat a pair of user and item: 1 (row 7)",
+    ]
+
+
+@pytest.mark.parametrize("header, role", [("user\titem\tflag", "flag"), ("uid;item_id;dwell_time", "dwell"), ("user,item", None)])
+def test_separators_and_qualities(tmp_path, header, role):
+    separator = next(one for one in "\t;," if one in header)
+    rows = [separator.join(fields[: len(header.split(separator))]) for fields in (("a", "x", "1"), ("a", "y", "0"))]
+    table = own_data.read_table(write(tmp_path / "t.txt", header, *rows))
+    assert table.quality == role and table.frame["item"].tolist() == ["x", "y"]
+
+
+def test_columns_that_are_said_win(tmp_path):
+    file = write(tmp_path / "t.csv", "who,what,rating,flag", "a,x,5,0", "b,y,1,1")
+    with pytest.raises(ValueError, match=r"no column is recognised as the user among who, what, rating, flag.*columns=\{user: NAME\}"):
+        own_data.read_table(file)
+    table = own_data.read_table(file, {"user": "who", "item": "what"})
+    assert (table.quality, table.frame["value"].tolist()) == ("flag", [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "lines, columns, message",
+    [
+        (None, {}, "there is no file"),
+        (["user,item,uid", "a,b,c"], {}, "both 'user' and 'uid' may be the user"),
+        (["user,item", ",b"], {}, "no usable row: rows without user: 1"),
+        (["user,item"], {}, "it is empty"),
+        (["user,item", "a,b"], {"user": "name"}, "no column 'name'; the file has user, item"),
+        (["user,item", "a,b"], {"buyer": "user"}, "roles are user, item.*got 'buyer'"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, lines, columns, message):
+    file = tmp_path / "t.csv"
+    if lines:
+        write(file, *lines)
+    with pytest.raises(ValueError, match=message):
+        own_data.read_table(file, columns)
+
+
+def test_from_a_table_to_an_answer(own, tmp_path, capsys):
+    file = write(tmp_path / "t.csv", "user,item,rating", *interactions(), "alone,i0,5", "u000,,3")
+    assert call("--new", "mine", str(file)) == 0
+    values = params.read("mine")
+    assert values["clean_from"] == 3 and set(values) == set(params.all_declared())
+    small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1, 2]", "epochs=2", "eval_every=1", "ramp_steps=2", "jobs=1")]
+    assert call(*small, "mine") == 0
+    folder, card = own / "data" / "mine", datasets.card("mine")
+    assert card["left out"] == ["rows without item: 1 (row 303)"] and card["users with one interaction"] == "1, in train only"
+    split = datasets.load("mine")
+    users = pd.read_csv(folder / "users.csv", dtype=str)["id"]
+    assert (split.n_users, split.n_items) == (31, 20) and users[0] == "alone" and users[1] == "u000"
+    assert 0 in split.train.users and 0 not in split.valid.users and 0 not in split.test.users
+    assert split.test.is_clean.all() and not split.train.is_clean.all()
+    assert len(pd.read_csv(own / "results" / "mine" / "runs.csv")) == 6
+    assert (own / "results" / "mine" / "tables" / "main.md").is_file()
+
+    (run,) = runs.map_runs(runs.plan(["CE"], **params.of_runs(params.override(values, [pair[6:] for pair in small] + ["seeds=[1]"]))))
+    best = recommend(run, ["u003", "alone"], 5)
+    assert best["user"].tolist() == ["u003"] * 5 + ["alone"] * 5 and best["rank"].tolist() == [1, 2, 3, 4, 5] * 2
+    table = own_data.read_table(file).frame
+    for user, rows in best.groupby("user"):
+        assert rows["probability"].is_monotonic_decreasing and rows["item"].str.startswith("i").all()
+        assert not set(rows["item"]) & set(table[(table["user"] == user) & (table["value"] >= 3)]["item"])
+    with pytest.raises(ValueError, match="no user 'nobody' in mine; ids look like alone, u000"):
+        recommend(run, ["nobody"])
+
+
+def test_set_alone_makes_the_params(own, tmp_path, capsys):
+    file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
+    assert call(f"--set=ratings={file}", "--set=clean_from=4", "--dry-run", "mine") == 0
+    assert params.read("mine")["clean_from"] == 4 and not (own / "data" / "mine").exists()
+    assert "wrote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale, expected", [(1, 3), (2, None)])
+def test_the_limit_is_guessed_for_one_to_five_only(own, tmp_path, scale, expected):
+    lines = [line[: line.rindex(",") + 1] + str(scale * int(line[-1])) for line in interactions()]
+    call("--new", "mine", str(write(tmp_path / "t.csv", "user,item,rating", *lines)))
+    text = (paths.PARAMS / "mine.yaml").read_text()
+    assert yaml.safe_load(text)["clean_from"] == expected
+    assert ("FILL IN" in text) == (expected is None)
+    own_data.prepare("mine", str(tmp_path / "t.csv"), {}, expected)
+    assert (datasets.load("mine").train.is_clean is None) == (expected is None)
+
+
+def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys):
+    file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
+    own_data.prepare("mine", str(file), {}, 3)
+    before = datasets.checksums("mine")
+    own_data.prepare("mine", str(file), {}, 3)
+    assert not capsys.readouterr().err and datasets.checksums("mine") == before
+    own_data.prepare("mine", str(file), {}, 5)
+    assert "made anew" in capsys.readouterr().err and datasets.checksums("mine") != before
+    datasets.ensure("toy")
+    with pytest.raises(ValueError, match="choose another name"):
+        own_data.prepare("toy", str(file), {}, 3)
+
+
+@pytest.mark.parametrize("name, message", [("toy", "there is a data set 'toy' already"), ("a b", "is no name"), ("ml100k", "already")])
+def test_names(own, tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        call("--new", name, str(write(tmp_path / "t.csv", "user,item", "a,b")))
