@@ -162,7 +162,7 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         elif jobs == 1:
             outcomes = (_attempt(run, show(run)) for run in missing)
         else:
-            outcomes = workers.outcomes(missing, jobs)
+            outcomes = workers.outcomes(missing, jobs, show)
         for run, failure in outcomes:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()

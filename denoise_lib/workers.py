@@ -8,16 +8,17 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from queue import SimpleQueue
 
 from denoise_lib.settings import Settings
 
 
-def outcomes(missing: list[Settings], jobs: int) -> Iterator[tuple[Settings, str | None]]:
+def outcomes(missing: list[Settings], jobs: int, show: Callable[[Settings], Callable]) -> Iterator[tuple[Settings, str | None]]:
     """Computes runs in ``jobs`` processes: (run, None) as each is finished, (run, what happened) as each fails.
 
+    ``show(run)`` is called with (step, number of steps, validation loss) at each of its evaluation points.
     A process that dies, killed by hand or for want of memory, is replaced; its run is reported and not tried again.
     """
     queue = deque(missing)
@@ -30,12 +31,15 @@ def outcomes(missing: list[Settings], jobs: int) -> Iterator[tuple[Settings, str
                 worker.send(queue.popleft())
             for answers in wait(list(busy)):
                 worker = busy[answers]
-                run, failure = worker.run, worker.receive()
+                run, answer = worker.run, worker.receive()
+                if isinstance(answer, tuple):
+                    show(run)(*answer)
+                    continue
                 if queue and not worker.has_died:
                     worker.send(queue.popleft())
                 else:
                     busy.pop(answers).end()
-                yield run, failure
+                yield run, answer
     finally:
         for worker in busy.values():
             worker.end()
@@ -62,7 +66,8 @@ class _Worker:
         except BrokenPipeError:
             pass  # it died between two runs: receive() says so
 
-    def receive(self) -> str | None:
+    def receive(self) -> tuple | str | None:
+        """Where the run is, or how it ended: None, or what happened."""
         try:
             return pickle.load(self.answers)
         except EOFError:
@@ -87,13 +92,18 @@ def _work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything prints is no answer
+
+    def progress(*where) -> None:
+        pickle.dump(where, answers)
+        answers.flush()
+
     asked: SimpleQueue = SimpleQueue()
     threading.Thread(target=_read, args=(asked,), daemon=True).start()
     while True:
         run = asked.get()
         failure = None
         try:
-            compute(run)
+            compute(run, progress)
         except Exception:
             failure = traceback.format_exc(limit=-4)
         pickle.dump(failure, answers)

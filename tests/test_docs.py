@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import PROJECT
@@ -186,3 +187,27 @@ def test_what_the_readme_says_of_adressa_s_selection():
     assert recall.loc["last step", ["CE", "T-CE", "R-CE"]].round(3).tolist() == [0.177, 0.185, 0.192]
     others = recall.drop(index="last step")
     assert (others.max(axis=1) - others.min(axis=1)).max() < 0.003
+
+
+def test_what_the_readme_says_of_speed_and_memory():
+    folder = PROJECT / "benchmarks" / "results"
+
+    def faster(file, size):
+        text = (folder / file).read_text().partition(f"## {size}")[2].partition("## ")[0]
+        return {what: float(times) for what, times in re.findall(r"(?m)^\| ([\w ,]+) \| ([\d.]+) \|", text)}
+
+    small, large = faster("amd-epyc.md", "ml100k"), faster("amd-epyc.md", "yelp")
+    assert [small[f"{name} epoch"] for name in ("GMF", "NeuMF", "CDAE")] == [4.5, 1.7, 1.1]
+    assert [large[f"{name} epoch"] for name in ("GMF", "NeuMF", "CDAE")] == [4.3, 3.6, 3.1]
+    assert large["GMF ranking of 45,098 users"] == 117.0
+    assert re.findall(r"step \| .*\| ([\d.]+) \|", (folder / "amd-epyc.md").read_text().partition("## yelp")[2]) == ["1.0"] * 3
+    gpu = faster("nvidia-h200.md", "yelp")
+    assert (round(gpu["NeuMF epoch"]), round(gpu["CDAE epoch"])) == (13, 25)
+    memory = re.findall(r"(?m)^\| (\w+):.*\|\s*([\d.]+)\s*\|$", (folder / "memory.md").read_text())
+    assert {name: round(float(value), 1) for name, value in memory} == {"adressa": 1.4, "amazon_book": 1.8, "ml100k": 0.5, "toy": 0.4, "yelp": 1.3}
+    growth = pd.read_csv(folder / "growth-gmf.csv")
+    slopes = {}
+    for varied, rows in growth.groupby("varied"):
+        upper = np.log(rows.iloc[len(rows) // 2 :][["size", "epoch", "ranking"]])
+        slopes[varied] = [round(np.polyfit(upper["size"], upper[name], 1)[0], 2) for name in ("epoch", "ranking")]
+    assert slopes["interactions"][0] == 1.15 and [slopes[of][1] for of in ("users", "items")] == [0.91, 0.96]

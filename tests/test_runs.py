@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import wait_until
 
-from denoise_lib import datasets, environment, evaluation, paths, runs
+from denoise_lib import datasets, environment, evaluation, paths, runs, workers
 from denoise_lib import settings as settings_module
 from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
 
@@ -197,3 +197,13 @@ def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, options,
     for free, threads, expected in [(100 * one, 1, 8), (100 * one, 4, 2), (3 * one, 1, 3), (one // 2, 1, 1), (one, 16, 1)]:
         monkeypatch.setattr(runs.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
         assert runs._side_by_side([replace(run, threads=threads) for run in settings]) == expected
+
+
+def test_runs_side_by_side_say_where_they_are(home, options):
+    planned = plan(["CE"], **options | {"seeds": [1, 2]})
+    said = []
+    ended = list(workers.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where))))
+    assert {run.seed for run, failure in ended if failure is None} == {1, 2}
+    for run in map_runs(planned):
+        points = run.history[["step", "valid_loss"]].to_numpy().tolist()
+        assert [(step, loss) for seed, step, _, loss in said if seed == run.settings.seed] == [tuple(point) for point in points]
