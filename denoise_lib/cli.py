@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -122,7 +123,9 @@ def _planned(values: dict, full: bool) -> list[runs.Settings]:
     from denoise_lib import extra_studies, studies
 
     extra_studies.checked(values)
-    return list(dict.fromkeys(studies.planned(values) + main + extra_studies.planned(values)))
+    of_studies = studies.planned(values)
+    stand_ins = {replace(run, diagnostics=None) for run in of_studies if run.diagnostics}  # they record the same and more
+    return [run for run in dict.fromkeys(of_studies + main + extra_studies.planned(values)) if run not in stand_ins]
 
 
 def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) -> bool:

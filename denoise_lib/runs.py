@@ -54,6 +54,11 @@ class Run:
     metrics: pd.DataFrame
 
     @property
+    def is_record(self) -> bool:
+        """Whether it lacks weights and the values of each user."""
+        return not (self.folder / "model.pt").is_file()
+
+    @property
     def selected_step(self) -> int:
         return self.info["selected_step"]
 

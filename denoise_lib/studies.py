@@ -11,7 +11,7 @@ from denoise_lib import datasets, params
 from denoise_lib.data import Split
 from denoise_lib.noise import KINDS
 from denoise_lib.report import PAPER_METRICS, main_table, metric_labels, same_step_table
-from denoise_lib.runs import METHODS, Run, Settings, plan
+from denoise_lib.runs import METHODS, Run, Settings, found, load_run, plan
 from denoise_lib.statistics import LEVEL, family_outcomes, interval, paired_p
 
 GRID_BACKBONE, DOSE_BACKBONE = "NeuMF", "GMF"  # the paper's Fig. 9, and the fastest
@@ -142,6 +142,14 @@ def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Se
     codes = pd.qcut(counts, n_groups, labels=False, duplicates="drop").fillna(0).astype(int)
     spans = counts.groupby(codes).agg(["min", "max"])
     return codes.map((spans["min"].astype(str) + "–" + spans["max"].astype(str)).to_dict())
+
+
+def with_users(runs: list[Run]) -> list[Run]:
+    """The runs of those backbones of which each run's users are at hand, which records lack. The run that records less on its
+    way has the same ones, and stands for a record."""
+    found_runs = [load_run(run.settings, found(replace(run.settings, diagnostics=None)) or run.folder) for run in runs]
+    lacking = {run.settings.backbone for run in found_runs if run.is_record}
+    return [run for run in found_runs if run.settings.backbone not in lacking]
 
 
 def activity(runs: list[Run], split: Split) -> pd.DataFrame:

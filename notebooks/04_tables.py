@@ -218,7 +218,7 @@ report.publish_table(valid, dataset, "main_validation", note, shown=report.reada
 # What a saved run recommends: the five best items that a user has no interaction with, for the first three users, with the ids of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
 
 # %%
-saved = next((run for run in runs if (run.folder / "model.pt").is_file()), None)
+saved = next((run for run in runs if not run.is_record), None)
 recommended = recommend(saved, original_ids(dataset, "users")[:3], 5) if saved else "Left out: records hold no weights."
 recommended
 

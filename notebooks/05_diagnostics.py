@@ -54,6 +54,7 @@ beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
 threads: int = 1  # torch threads of each run
 device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
 jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
+use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
 controls: list[str] = ["random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop", "clean-only"]  # of controls.py
 study_seeds: dict[str, list[int]] = {"GMF": [1, 2]}  # backbone -> seeds of this notebook
 grid_seeds: list[int] = [1, 2]  # of the sensitivity (NeuMF) and dose-response (GMF) studies
@@ -76,7 +77,7 @@ report.settings_table(settings)
 # Runs that are on disk are read, the others are computed now.
 
 # %%
-runs = map_runs(settings, jobs, label="05: methods and controls")
+runs = map_runs(settings, jobs, label="05: methods and controls", use_records=use_records)
 split = load_split(settings[0])
 k = max(top_k)
 
@@ -201,23 +202,29 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 # %% [markdown]
 # ## Who gains? (Fig. 7 of the paper)
 #
-# Test users in quartiles of their training interactions. The least active users have the fewest positives to learn from; the paper says that they gain too.
+# Test users in quartiles of their training interactions. A backbone is left out if its runs are records, which lack the values of each user. The least active users have the fewest positives to learn from; the paper says that they gain too.
 
 # %%
-groups = studies.activity(studies.of_methods(runs, *METHODS), split)
-active = report.with_metric(groups[groups["k"] == k])
-report.publish_figure(
-    report.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),
-    groups, dataset, "activity_groups", "Recall and NDCG by user activity for CE, T-CE and R-CE", note,
-)
+with_users = studies.with_users(studies.of_methods(runs, *METHODS))
+picture = Markdown("Left out: records lack the values of each user.")
+if with_users:
+    groups = studies.activity(with_users, split)
+    active = report.with_metric(groups[groups["k"] == k])
+    picture = report.publish_figure(
+        report.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),
+        groups, dataset, "activity_groups", "Recall and NDCG by user activity for CE, T-CE and R-CE", note,
+    )
+picture
 
 # %% [markdown]
 # The changes against CE by group, corrected by Holm over each metric and K.
 
 # %%
 keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high", "against_ce"]
-shown = report.rounded(active[active["change"].notna()][keys + changes], keys)
-verdicts.publish_study("activity", groups, dataset, note, shown)
+if with_users:
+    shown = report.rounded(active[active["change"].notna()][keys + changes], keys)
+    picture = verdicts.publish_study("activity", groups, dataset, note, shown)
+picture
 
 # %% [markdown]
 # ## Which checkpoint?

@@ -1,5 +1,6 @@
 """The runs and the numbers of 05_diagnostics, on runs of a fraction of a second."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -208,3 +209,16 @@ def test_data_without_flags(home, monkeypatch):
     (run,) = plan(["clean-only"], **OPTIONS | {"seeds": [1]})
     with pytest.raises(RuntimeError, match="has no flags"):
         map_runs([run], 1)
+
+
+def test_users_of_a_record_come_from_the_run_that_records_less(home, options):
+    planned = runs.plan(["CE"], **options, diagnostics=True)
+    (run,) = runs.map_runs(planned)
+    assert studies.with_users([run])[0].folder == run.folder
+    runs.keep_record(planned[0])
+    shutil.rmtree(run.folder)
+    (record,) = runs.map_runs(planned, use_records=True)
+    assert record.is_record and studies.with_users([record]) == []
+    (plain,) = runs.map_runs(runs.plan(["CE"], **options))
+    (found,) = studies.with_users([record])
+    assert found.folder == plain.folder and not found.is_record
