@@ -1,6 +1,7 @@
 """The arguments of ``run_all.sh``: which data sets, which parameters, and the notebooks one after another."""
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -63,15 +64,21 @@ def _parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Checks everything, then lists or runs. Returns the exit status."""
     if options.new:
-        name, file = options.new
-        print(_written(own_data.write_params(name, file, **_about_table(options.set))))
+        if options.dataset or set(params.given(options.set)) - {"columns", "clean_from"}:
+            raise ValueError("--new takes a name and a file, and of --set columns and clean_from; the rest goes into the file it writes")
+        print(_new_params(*options.new, options.set))
         return 0
-    _write_missing_params(options)
+    options.set = [_whole_path(assignment) for assignment in options.set]
+    if (ratings := params.given(options.set).get("ratings")) and not options.list and not options.html:
+        for name in set(options.dataset) - set(params.datasets()):  # a new name with --set ratings=… is as --new would make it
+            print(_new_params(name, ratings, options.set), file=sys.stderr)
     overrides = options.set + ([f"jobs={options.jobs}"] if options.jobs else [])
     overrides += ["use_records=true"] if options.use_records else []
     chosen = {}
     for name in options.dataset or (params.datasets() if options.list else ["ml100k"]):
         values = params.override(params.read(name), overrides)
+        if values["ratings"] and name in datasets.SIZES:
+            raise ValueError(f"ratings: {name} has a source of its own; name the data set of your table as you like")
         if values["jobs"] != "auto" and not (isinstance(values["jobs"], int) and values["jobs"] > 0):
             raise ValueError(f"jobs is a positive number or auto, got {values['jobs']!r}")
         chosen[name] = values, _planned(values, options.full)
@@ -100,19 +107,17 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     return 0
 
 
-def _about_table(assignments: list[str]) -> dict:
-    return {key: value for key, value in params.given(assignments).items() if key in ("columns", "clean_from")}
+def _new_params(name: str, ratings: str, assignments: list[str]) -> str:
+    about = {key: value for key, value in params.given(assignments).items() if key in ("columns", "clean_from")}
+    file, lines = own_data.write_params(name, ratings, **about)
+    written = f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {name}"
+    return "\n".join([f"{name}: {line}" for line in lines] + [written])
 
 
-def _write_missing_params(options: argparse.Namespace) -> None:
-    """A new name with ``--set ratings=…`` is as ``--new`` would make it."""
-    ratings = params.given(options.set).get("ratings")
-    for name in set(options.dataset) - set(params.datasets()) if ratings else ():
-        print(_written(own_data.write_params(name, ratings, **_about_table(options.set))), file=sys.stderr)
-
-
-def _written(file: Path) -> str:
-    return f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {file.stem}"
+def _whole_path(assignment: str) -> str:
+    """``ratings=<path>`` with a path that means the same from everywhere."""
+    key, _, path = assignment.partition("=")
+    return f"{key}={json.dumps(str(Path(path).resolve()))}" if key == "ratings" else assignment
 
 
 def _planned(values: dict, full: bool) -> list[runs.Settings]:
@@ -162,8 +167,8 @@ def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) ->
 
 def _notebooks(full: bool) -> list[Path]:
     """01 to 04; with 05 before 02, whose runs are then there: those of 05 record the same and more; and 06 last."""
-    data, *compared, diagnostics, extra, _ = params.notebooks()  # 07 is opened by hand
-    return [data, diagnostics, *compared, extra] if full else [data, *compared]
+    by_number = {notebook.stem[:2]: notebook for notebook in params.notebooks()}  # 07 is opened by hand
+    return [by_number[number] for number in (("01", "05", "02", "03", "04", "06") if full else ("01", "02", "03", "04"))]
 
 
 def _only_one(name: str) -> filelock.FileLock:

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from denoise_lib.losses import drop_rate_at
 from denoise_lib.settings import value_for
 
 COLUMNS = ["part", "finding", "count", "consequence", "remedy", "invalid"]
-LOWEST_CEILING = 0.95  # of mean Recall; below it, and above this overlap, results are called invalid. Both are ours
+# Where results are called invalid; all five limits are ours.
+LOWEST_CEILING = 0.95  # of mean Recall
 MOST_OVERLAP = 0.1  # share of validation rows that are in train
+MOST_UNSEEN = 0.5  # share of test rows whose item is not in train
+FEWEST_USERS = 30  # of the test part
+MOST_LEFT_OUT = 0.1  # share of a table's rows
 
 
 def examine(split: Split, values: dict | None = None, table: own_data.Table | None = None) -> pd.DataFrame:
@@ -33,10 +38,20 @@ def examine(split: Split, values: dict | None = None, table: own_data.Table | No
         One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool) says
         that metrics on this split do not mean what they are taken for; empty where nothing was found.
     """
-    findings = [*_rows(split), *_overlaps(split), *_never_trained(split), *_flags(split)]
+    findings = [*(_left_out(table) if table is not None else []), *_rows(split), *_overlaps(split), *_never_trained(split)]
+    findings += [*_test_users(split), *_flags(split)]
     findings += _times(split, table) if table is not None and "time" in table.frame else []
     findings += _schedule(values, len(split.train)) if values else []
     return pd.DataFrame([finding for finding in findings if finding[2]], columns=COLUMNS).astype({"count": int, "invalid": bool})
+
+
+def _left_out(table: own_data.Table):
+    for reason, rows in table.left_out.items():
+        first = ", ".join(map(str, rows[: own_data.N_NAMED]))
+        yield (
+            "table", reason, len(rows), f"left out, so no part has them; the first: row {first}",
+            "mend the file, if they matter", len(rows) > MOST_LEFT_OUT * table.n_rows,
+        )  # fmt: skip
 
 
 def _pairs(split: Split) -> dict[str, np.ndarray]:
@@ -54,7 +69,7 @@ def _rows(split: Split):
             yield (
                 part, "rows without a flag", len(pairs),
                 "nothing that needs flags can be computed from this part",
-                "give a rating, dwell time or flag column, if there is one", False,
+                "say clean_from, or add a column of ratings, dwell times or flags, if there are any", False,
             )  # fmt: skip
 
 
@@ -94,9 +109,10 @@ def _never_trained(split: Split):
             part, "users without training rows", len(absent),
             "their embeddings stay as they were drawn", "split each user's rows; read metrics of such users apart", False,
         )  # fmt: skip
+        unseen = ~np.isin(rows.items, split.train.items)
         yield (
-            part, "rows whose item is not in train", (~np.isin(rows.items, split.train.items)).sum(),
-            "the item was only ever seen as a negative", "read the ceiling in the table of reach", False,
+            part, "rows whose item is not in train", unseen.sum(), "the item was only ever seen as a negative",
+            "read the ceiling in the table of reach", part == "test" and unseen.mean() > MOST_UNSEEN,
         )  # fmt: skip
     for field, size in (("users", split.n_users), ("items", split.n_items)):
         used = np.unique(np.concatenate([getattr(getattr(split, part), field) for part in FILES]))
@@ -105,6 +121,15 @@ def _never_trained(split: Split):
             "rows of the tables that nothing trains" + ("; sampled and ranked" if field == "items" else ""),
             "number the ids without gaps, from 0", False,
         )  # fmt: skip
+
+
+def _test_users(split: Split):
+    n_users = len(np.unique(split.test.users))
+    yield (
+        "test", "users without test rows", split.n_users - n_users,
+        f"metrics are over the other {n_users:,} and say nothing about them",
+        "a user needs about five rows for one in the test part", n_users < FEWEST_USERS,
+    )  # fmt: skip
 
 
 def _flags(split: Split):
@@ -142,7 +167,7 @@ def _flags(split: Split):
 def _times(split: Split, table: own_data.Table):
     """Test rows older than the youngest training row of their user: a random split lets a model learn from what came later."""
     frame = table.frame
-    users, items = (np.unique(frame[name].to_numpy(str), return_inverse=True)[1] for name in ("user", "item"))
+    users, items = (pd.factorize(frame[name], sort=True)[0] for name in ("user", "item"))  # as make_split numbers them
     time_of = pd.Series(frame["time"].to_numpy(), index=users * split.n_items + items)
     pairs = _pairs(split)
     latest = time_of[pairs["train"]].groupby(split.train.users).max()
@@ -216,10 +241,15 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_data.Table | None]:
         names = sorted(file.name.removesuffix(".train.rating") for file in path.glob("*.train.rating"))
         if len(names) != 1:
             raise ValueError(f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}")
-        return load_split(path, names[0], *datasets.SIZES.get(names[0], (None, None))), None
+        card = path / "card.json"
+        sizes = json.loads(card.read_text()) if card.is_file() else {}
+        return load_split(path, names[0], *datasets.SIZES.get(names[0], (sizes.get("users"), sizes.get("items")))), None
+    if path.name in datasets.SIZES and not path.exists():
+        raise ValueError(f"there is nothing at {path} yet; ./run_all.sh {path.name} gets the data")
     given = dict(pair.partition("=")[::2] for pair in options.column)
     table = own_data.read_table(path, given)
-    return own_data.make_split(table, path.stem, options.clean_from)[0], table
+    limit = own_data.guessed_limit(table) if options.clean_from is None else options.clean_from
+    return own_data.make_split(table, path.stem, limit)[0], table
 
 
 def _summary(split: Split, table: own_data.Table | None) -> str:
@@ -233,4 +263,4 @@ def _summary(split: Split, table: own_data.Table | None) -> str:
     if table is None:
         return "\n".join([*lines, "  no times in these files: leakage in time cannot be looked at"])
     lines.append("  read as " + ", ".join(f"{role} = {name}" for role, name in table.columns.items()))
-    return "\n".join([*lines, *(f"  left out: {line}" for line in table.left_out)])
+    return "\n".join([*lines, *(f"  {line}" for line in table.remarks)])

@@ -1,7 +1,9 @@
 """A table of interactions of one's own: read it, leave out what cannot be used, and make a data set of it."""
 
+import codecs
 import csv
 import hashlib
+import io
 import json
 import re
 import sys
@@ -15,17 +17,17 @@ from denoise_lib import datasets, paths
 from denoise_lib.data import Interactions, Split, save_split, split_at_random
 from denoise_lib.files import replacing
 
-# What a column may be called, in small letters and without anything but letters and digits.
+# What a column may be called, in small letters and without anything but letters and digits; the first one that is there counts.
 NAMES = {
-    "user": "user userid uid customer customerid visitorid memberid reviewerid",
-    "item": "item itemid iid movie movieid product productid asin article articleid book bookid business businessid track trackid",
+    "user": "userid user uid customerid customer visitorid memberid reviewerid",
+    "item": "itemid item iid movieid movie productid product asin articleid article bookid book businessid business trackid track",
     "rating": "rating ratings stars score overall",
-    "dwell": "dwell dwelltime duration playtime watchtime activetime",
-    "flag": "flag clean isclean liked",
-    "time": "timestamp time date datetime",
+    "dwell": "dwelltime dwell duration playtime watchtime activetime",
+    "flag": "flag isclean clean liked",
+    "time": "timestamp time datetime date",
 }
 QUALITY = ("flag", "rating", "dwell")  # of these the first one that is there tells true from false positives
-FLAGS = {"1": 1.0, "true": 1.0, "yes": 1.0, "1.0": 1.0, "0": 0.0, "false": 0.0, "no": 0.0, "0.0": 0.0}
+FLAGS = {word: value for words, value in (("true t yes y", 1.0), ("false f no n", 0.0)) for word in words.split()}
 MISSING = ("", "nan", "null", "none")
 N_NAMED = 5  # rows named of each kind that is left out
 
@@ -36,21 +38,31 @@ class Table:
 
     Attributes:
         frame: ``user, item`` as text and, where there are such columns, ``value`` (rating, dwell time or flag) and
-            ``time`` (seconds) as float.
+            ``time`` (seconds, NaN where it cannot be read) as float.
         columns: role -> the table's name of the column; the roles are those of :data:`NAMES`.
         n_rows: rows of the file, without its header.
-        left_out: what was left out, a sentence for each reason, with the first rows.
+        left_out: reason -> numbers of the rows that are left out for it; the header is row 1.
+        remarks: what else a reader must know of the reading.
     """
 
     frame: pd.DataFrame
     columns: dict[str, str]
     n_rows: int
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, np.ndarray] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def quality(self) -> str | None:
         """``flag``, ``rating`` or ``dwell``: what the values are; None where the table has none of them."""
         return next((role for role in QUALITY if role in self.columns), None)
+
+    def told(self) -> list[str]:
+        """What was left out, a line for each reason with the first rows, and the remarks."""
+        lines = []
+        for reason, rows in self.left_out.items():
+            more = ", …" if len(rows) > N_NAMED else ""
+            lines.append(f"{reason}: {len(rows):,} left out (row {', '.join(map(str, rows[:N_NAMED]))}{more})")
+        return lines + self.remarks
 
 
 def read_table(path: str | Path, columns: dict[str, str] | None = None) -> Table:
@@ -61,101 +73,149 @@ def read_table(path: str | Path, columns: dict[str, str] | None = None) -> Table
     value cannot be read, or that repeat a pair (its first row stays), are left out and counted.
 
     Args:
-        path: the file; the first of tab, semicolon and comma that its header holds separates the columns.
+        path: the file, in UTF-8, UTF-16 or else Windows-1252. Of tab, semicolon and comma the one that gives the header
+            the most columns separates them; in a file with semicolons a comma may be the decimal point.
         columns: role -> column name, for columns that are not recognised or not to be used by their own name.
 
     Raises:
-        ValueError: no such file, no user or item column, two columns for one role, or no usable row.
+        ValueError: no such file, no user or item column, a column that is given but not there, or no usable row.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline().rstrip("\r\n")
-    separator = next((one for one in "\t;," if one in first), ",")
-    header = next(csv.reader([first], delimiter=separator), [])
-    chosen = _roles(header, columns or {}, path)
-    raw = pd.read_csv(
-        path, sep=separator, usecols=list(chosen.values()), dtype=str, keep_default_na=False, skip_blank_lines=False,
-        encoding="utf-8-sig", encoding_errors="replace",
-    )  # fmt: skip
-    raw = raw.fillna("").apply(lambda column: column.str.strip())
-    table = Table(_read_columns(raw, chosen), {role: name for role, name in chosen.items()}, len(raw))
-    unusable = _unusable(table, raw, _broken_lines(path, separator, len(header)))
-    keep = np.ones(len(raw), bool)
-    for reason, rows in unusable.items():
+    text, remarks = _text(path.read_bytes())
+    separator, header = _header(text, path)
+    chosen = _roles(header, columns or {}, path, remarks)
+    raw, numbers, is_broken = _raw(text, separator, header, chosen, path)
+    frame = _read_columns(raw, chosen, decimal_comma=separator == ";")
+    left_out, keep = {}, np.ones(len(raw), bool)
+    for reason, rows in _unusable(frame, chosen, is_broken).items():
         rows = rows & keep
         if rows.any():
-            numbers = ", ".join(str(number) for number in np.flatnonzero(rows)[:N_NAMED] + 2)  # the header is row 1
-            more = ", …" if rows.sum() > N_NAMED else ""
-            table.left_out.append(f"{reason}: {rows.sum():,} (row {numbers}{more})")
+            left_out[reason] = numbers[rows]
         keep &= ~rows
+    if "time" in frame and (unread := frame["time"].isna() & keep).any():
+        remarks.append(f"rows without a readable time ({chosen['time']}), kept: {unread.sum():,}")
+    table = Table(frame[keep].reset_index(drop=True), chosen, len(raw), left_out, remarks)
     if not keep.any():
-        raise ValueError(f"{path} has no usable row: {'; '.join(table.left_out) or 'it is empty'}")
-    return Table(table.frame[keep].reset_index(drop=True), table.columns, table.n_rows, table.left_out)
+        raise ValueError(f"{path} has no usable row: {'; '.join(table.told()) or 'it has a header only'}")
+    return table
 
 
-def _roles(header: list[str], given: dict[str, str], path: Path) -> dict[str, str]:
-    """Role -> column of the file."""
+def _text(content: bytes) -> tuple[str, list[str]]:
+    """A file's text, and a remark where its encoding had to be guessed: no two ids may become one by a wrong one."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16"), []
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), ["the file is not UTF-8 and was read as Latin-1"]
+
+
+def _reader(text: str, separator: str):
+    # Tab-separated files quote nothing, and a lone quotation mark must not swallow what follows.
+    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, skipinitialspace=True)
+
+
+def _header(text: str, path: Path) -> tuple[str, list[str]]:
+    if not text.strip():
+        raise ValueError(f"{path} is empty; its first line must name the columns")
+    headers = {separator: next(_reader(text, separator), []) for separator in "\t;,"}
+    separator = max(headers, key=lambda one: len(headers[one]))
+    return separator, [name.strip() for name in headers[separator]]
+
+
+def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[str]) -> dict[str, str]:
+    """Role -> column of the file. Columns that might have been meant too are remarked on."""
     unknown = [role for role in given if role not in NAMES]
     absent = [name for name in given.values() if name not in header]
     if unknown or absent:
         wrong = f"columns: the roles are {', '.join(NAMES)}, got {unknown[0]!r}" if unknown else f"{path}: no column {absent[0]!r}"
         raise ValueError(f"{wrong}; the file has {', '.join(header)}")
-    found = dict(given)
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0]): name for name in reversed(header)}
+    found = {}
     for role, names in NAMES.items():
-        known = [name for name in header if re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0]) in names.split()]
-        if role not in given and len(known) > 1:
-            raise ValueError(f"{path}: both {known[0]!r} and {known[1]!r} may be the {role}; say columns={{{role}: {known[0]}}}")
-        if role not in given and known:
-            found[role] = known[0]
+        known = [plain[name] for name in names.split() if name in plain]
+        if role in given or known:
+            found[role] = given.get(role) or known[0]
     lacking = [role for role in ("user", "item") if role not in found]
     if lacking:
         raise ValueError(
             f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name the "
             f"columns; if it does, say which: columns={{{lacking[0]}: NAME}}"
         )
-    quality = next((role for role in QUALITY if role in found), None)
-    return {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
+    quality = next((role for role in QUALITY if role in given), None) or next((role for role in QUALITY if role in found), None)
+    used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
+    recognised = [name for names in NAMES.values() for name in names.split() if name in plain]
+    ignored = sorted({plain[name] for name in recognised} - set(used.values()))
+    if ignored:
+        remarks.append(f"not used, though their names are known: {', '.join(ignored)}; columns={{role: name}} takes others")
+    return used
 
 
-def _read_columns(raw: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    frame = raw[[columns["user"], columns["item"]]].set_axis(["user", "item"], axis=1)
+def _raw(text: str, separator: str, header: list[str], chosen: dict[str, str], path: Path):
+    """The chosen columns as text, the number of each row's last line, and which rows have another number of columns."""
+    places = [header.index(name) for name in chosen.values()]
+    reader = _reader(text, separator)
+    next(reader)
+    rows, numbers, is_broken = [], [], []
+    try:
+        for fields in reader:
+            if any(value.strip() for value in fields):  # blank lines are no rows
+                rows.append([fields[place].strip() if place < len(fields) else "" for place in places])
+                numbers.append(reader.line_num)
+                is_broken.append(len(fields) != len(header))
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: {error}; is there a quotation mark that is never closed?") from None
+    return pd.DataFrame(rows, columns=list(chosen.values()), dtype=object), np.array(numbers, np.int64), np.array(is_broken, bool)
+
+
+def _read_columns(raw: pd.DataFrame, columns: dict[str, str], decimal_comma: bool) -> pd.DataFrame:
+    def numbers(name: str) -> pd.Series:
+        text = raw[name].str.replace(",", ".", regex=False) if decimal_comma else raw[name]
+        return pd.to_numeric(text, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+
+    frame = pd.DataFrame({"user": raw[columns["user"]], "item": raw[columns["item"]]})
     for role, name in columns.items():
         if role == "flag":
-            frame["value"] = raw[name].str.lower().map(FLAGS)
+            values = raw[name].str.lower().map(FLAGS).astype(float).fillna(numbers(name))
+            frame["value"] = values.where(values.isin([0, 1]))
         elif role in QUALITY:
-            frame["value"] = pd.to_numeric(raw[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
+            frame["value"] = numbers(name)
         elif role == "time":
-            numbers = pd.to_numeric(raw[name], errors="coerce")
-            dates = pd.to_datetime(raw[name].where(numbers.isna()), errors="coerce", utc=True, format="mixed")
-            frame["time"] = numbers.fillna((dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds())
+            frame["time"] = numbers(name).fillna(_seconds(raw[name]))
     return frame
 
 
-def _unusable(table: Table, raw: pd.DataFrame, broken: np.ndarray) -> dict[str, np.ndarray]:
-    """Reason -> mask of the rows of the file; a row counts for its first reason."""
-    frame = table.frame
-    reasons = {"blank rows": (raw == "").all(axis=1).to_numpy()}
-    if len(broken) == len(frame):
-        reasons["rows with another number of columns than the header"] = broken
+def _seconds(text: pd.Series) -> pd.Series:
+    """Dates as seconds; NaN for what is none, or is none that pandas can hold."""
+    start = pd.Timestamp(0, tz="UTC")
+    try:
+        return (pd.to_datetime(text, errors="coerce", utc=True, format="mixed") - start).dt.total_seconds()
+    except (ValueError, OverflowError):  # a single odd date, whatever errors="coerce" promises
+        return (pd.Series([_date(one) for one in text], index=text.index, dtype="datetime64[ns, UTC]") - start).dt.total_seconds()
+
+
+def _date(text: str) -> pd.Timestamp:
+    try:
+        return pd.to_datetime(text, utc=True).as_unit("ns")
+    except (ValueError, OverflowError):
+        return pd.NaT
+
+
+def _unusable(frame: pd.DataFrame, columns: dict[str, str], is_broken: np.ndarray) -> dict[str, np.ndarray]:
+    """Reason -> mask of the rows; a row counts for its first reason."""
+    reasons = {"rows with another number of columns than the header": is_broken}
     for role in ("user", "item"):
         reasons[f"rows without {role}"] = frame[role].str.lower().isin(MISSING).to_numpy()
-    if table.quality:
-        reasons[f"rows without a readable {table.quality} ({table.columns[table.quality]})"] = frame["value"].isna().to_numpy()
+    if "value" in frame:
+        role = next(role for role in QUALITY if role in columns)
+        reasons[f"rows without a readable {role} ({columns[role]})"] = frame["value"].isna().to_numpy()
     bad = np.logical_or.reduce(list(reasons.values()))
     repeats = np.zeros(len(frame), bool)
     repeats[~bad] = frame[~bad].duplicated(["user", "item"]).to_numpy()
     return reasons | {"rows that repeat a pair of user and item": repeats}
-
-
-def _broken_lines(path: Path, separator: str, n_columns: int) -> np.ndarray:
-    """Which rows have another number of columns; empty for a file with quoted fields, where lines do not tell."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        lines = file.read().splitlines()[1:]
-    if any('"' in line for line in lines):
-        return np.empty(0, bool)
-    return np.array([bool(line) and line.count(separator) != n_columns - 1 for line in lines], bool)
 
 
 # -------------------------------------------------------------------------------------------------------- to a data set
@@ -170,59 +230,72 @@ def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split
     Raises:
         ValueError: a part stays empty.
     """
-    user_ids, users = np.unique(table.frame["user"].to_numpy(str), return_inverse=True)
-    item_ids, items = np.unique(table.frame["item"].to_numpy(str), return_inverse=True)
+    users, user_ids = pd.factorize(table.frame["user"], sort=True)
+    items, item_ids = pd.factorize(table.frame["item"], sort=True)
     limit = 1 if table.quality == "flag" else clean_from
     is_clean = None if table.quality is None or limit is None else (table.frame["value"] >= limit).to_numpy()
     rows = Interactions(users.astype(np.int64), items.astype(np.int64), is_clean)
-    parts = split_at_random(rows, datasets.SPLIT_SEED)
-    return Split(name, len(user_ids), len(item_ids), **parts), user_ids, item_ids
+    try:
+        parts = split_at_random(rows, datasets.SPLIT_SEED)
+    except ValueError as error:
+        values = "" if is_clean is None else f"; {table.quality} runs to {table.frame['value'].max():g}, a true positive from {limit:g}"
+        raise ValueError(f"{name}: {error}{values}") from None
+    return Split(name, len(user_ids), len(item_ids), **parts), np.asarray(user_ids), np.asarray(item_ids)
 
 
-def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float | None) -> None:
+def guessed_limit(table: Table) -> float | None:
+    """3 for ratings from 1 to 5, the paper's rule (known second-hand); None for other scales, which only their owner knows."""
+    return 3 if table.quality == "rating" and table.frame["value"].between(1, 5).all() else None
+
+
+def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float | None) -> Table | None:
     """Makes ``data/<name>/`` from a table, unless it was made from this very table in this very way.
 
-    Beside the three parts it writes ``users.csv`` and ``items.csv`` (number, original id) and ``card.json``.
+    Beside the three parts it writes ``users.csv`` and ``items.csv`` (number, original id) and ``card.json``. Returns the
+    table, or None where it is gone while the data set made from it is there.
 
     Raises:
-        ValueError: what :func:`read_table` and :func:`make_split` refuse, or a folder with data from elsewhere.
+        ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data from
+            elsewhere.
     """
-    source = Path(ratings)
-    source = source if source.is_absolute() else paths.home() / source
+    if name in datasets.SIZES:
+        raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
+    source, folder, card = paths.home() / ratings, paths.data(name), datasets.card(name)
+    wanted = {"columns": columns, "clean_from": clean_from, "split_seed": datasets.SPLIT_SEED}
+    is_made = datasets.is_prepared(name) and all(card.get(key) == value for key, value in wanted.items())
     if not source.is_file():
-        raise ValueError(f"ratings: there is no file {source}")
-    origin = {
-        "source": f"{source.name}, SHA-256 {hashlib.sha256(source.read_bytes()).hexdigest()}",
-        "columns": columns,
-        "clean_from": clean_from,
-        "split_seed": datasets.SPLIT_SEED,
-    }
-    folder, card = paths.data(name), datasets.card(name)
-    if datasets.is_prepared(name) and all(card.get(key) == value for key, value in origin.items()):
-        return
-    if folder.is_dir() and any(folder.iterdir()) and "left out" not in card:
+        if not is_made:
+            raise ValueError(f"ratings: there is no file {source}")
+        print(f"{name}: {source} is gone; data/{name}, which was made from it, is used", file=sys.stderr)
+        return None
+    table = read_table(source, columns)
+    wanted["source"] = f"{source.name}, SHA-256 {hashlib.sha256(source.read_bytes()).hexdigest()}"
+    if is_made and card["source"] == wanted["source"]:
+        return table
+    if (folder / f"{name}.train.rating").is_file() and "left out" not in card:
         raise ValueError(f"{folder} holds data that were not made from a table; choose another name or move the folder away")
+    split, user_ids, item_ids = make_split(table, name, clean_from)
     if card:
         print(f"{name}: the table or how it is read has changed; data/{name} is made anew", file=sys.stderr)
-    table = read_table(source, columns)
-    split, user_ids, item_ids = make_split(table, name, clean_from)
-    single = int((np.bincount(table.frame.groupby("user").ngroup()) == 1).sum())
     for ids, file in ((user_ids, "users.csv"), (item_ids, "items.csv")):
         with replacing(folder / file) as temporary:
-            pd.DataFrame({"number": range(len(ids)), "id": ids}).to_csv(temporary, index=False)
+            pd.DataFrame({"number": range(len(ids)), "id": ids}).to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
     save_split(split, folder)
-    origin |= {
+    n_train_only = split.n_users - len(np.unique(np.concatenate([split.valid.users, split.test.users])))
+    about = {
         "rows": f"{table.n_rows:,} read, {len(table.frame):,} used",
-        "left out": table.left_out or "nothing",
+        "left out": table.told() or "nothing",
         "read as": table.columns,
-        "users with one interaction": f"{single}, in train only",
+        "users in train only": n_train_only,
+        "users with one interaction": int((table.frame.groupby("user").size() == 1).sum()),
         "users": split.n_users,
         "items": split.n_items,
     }
     with replacing(folder / "card.json") as temporary:
-        temporary.write_text(json.dumps(origin, indent=2) + "\n")
-    for line in table.left_out:
-        print(f"{name}: left out, {line}", file=sys.stderr)
+        temporary.write_text(json.dumps(wanted | about, indent=2) + "\n")
+    for line in table.told():
+        print(f"{name}: {line}", file=sys.stderr)
+    return table
 
 
 def original_ids(name: str, what: str) -> np.ndarray:
@@ -239,8 +312,11 @@ def original_ids(name: str, what: str) -> np.ndarray:
 N_STEPS = 6_000  # of a run on a new data set: about what MovieLens-100K takes until it overfits
 
 
-def write_params(name: str, ratings: str, columns: dict[str, str] | None = None, clean_from: float | None = None) -> Path:
-    """Inspects a table and writes ``params/<name>.yaml`` for it, with comments.
+def write_params(
+    name: str, ratings: str, columns: dict[str, str] | None = None, clean_from: float | None = None
+) -> tuple[Path, list[str]]:
+    """Inspects a table and writes ``params/<name>.yaml`` for it, with comments. Returns the file, and what a reader should
+    know of the table.
 
     Raises:
         ValueError: a name that is taken or is no word, or what :func:`read_table` refuses.
@@ -251,29 +327,38 @@ def write_params(name: str, ratings: str, columns: dict[str, str] | None = None,
     if file.exists() or name in datasets.SIZES:
         raise ValueError(f"there is a data set {name!r} already; choose another name" + (f" or delete {file}" if file.exists() else ""))
     table = read_table(ratings, columns)
-    if clean_from is None and table.quality == "rating" and table.frame["value"].between(1, 5).all():
-        clean_from = 3
+    clean_from = guessed_limit(table) if clean_from is None else clean_from
     split, _, _ = make_split(table, name, clean_from)
+    about_limit = _about_limit(table, clean_from)
     with replacing(file) as temporary:
-        temporary.write_text(_params_text(split, table, str(Path(ratings).resolve()), columns or {}, clean_from))
-    return file
+        temporary.write_text(_params_text(split, table, str(Path(ratings).resolve()), columns or {}, clean_from, about_limit))
+    read = ", ".join(f"{role} = {column}" for role, column in table.columns.items())
+    used = f"{len(table.frame):,} of {table.n_rows:,} rows, {split.n_users:,} users, {split.n_items:,} items; read as {read}"
+    return file, [used, *table.told(), f"clean_from: {_number(clean_from)}, {about_limit}"]
 
 
-def _params_text(split: Split, table: Table, ratings: str, columns: dict[str, str], clean_from: float | None) -> str:
+def _number(value: float | None) -> str:
+    """As YAML reads it back as a number."""
+    return "null" if value is None else repr(int(value) if float(value).is_integer() else float(value))
+
+
+def _about_limit(table: Table, clean_from: float | None) -> str:
+    if table.quality == "flag":
+        return f"not needed: {table.columns['flag']} says it"
+    if not table.quality:
+        return "the table has no rating, dwell time or flag: what needs flags is left out"
+    values = table.frame["value"]
+    span = f"{table.columns[table.quality]} runs from {values.min():g} to {values.max():g}, median {values.median():g}; "
+    return span + ("the lowest one of a true positive" if clean_from is not None else "FILL IN the lowest one of a true positive")
+
+
+def _params_text(split: Split, table: Table, ratings: str, columns: dict[str, str], clean_from: float | None, about_limit: str) -> str:
     n_rows = sum(len(part) for part in (split.train, split.valid, split.test))
     steps_per_epoch = -(-2 * len(split.train) // 1024)
     epochs = int(np.clip(round(N_STEPS / steps_per_epoch), 5, 100))
     n_steps = epochs * steps_per_epoch
     eval_every = max(1, n_steps // 60)
     curve = split.n_users * split.n_items < 10**7
-    if table.quality == "flag":
-        about = f"not needed: {table.columns['flag']} says it"
-    elif table.quality:
-        values = table.frame["value"]
-        about = f"{table.columns[table.quality]} runs from {values.min():g} to {values.max():g}, median {values.median():g}; "
-        about += "the lowest one of a true positive" if clean_from is not None else "FILL IN the lowest one of a true positive"
-    else:
-        about = "the table has no rating, dwell time or flag: what needs flags is left out"
     as_yaml = json.dumps  # JSON is YAML
     return f"""# Written by ./run_all.sh --new from a table of {table.n_rows:,} rows. Change what you like: a run is computed again when its
 # settings change. docs/own_data.md says what matters.
@@ -281,9 +366,9 @@ dataset: {split.name}
 
 ratings: {as_yaml(ratings)}
 columns: {as_yaml(columns)}  # role: name of the column, where it is not recognised. Read: {", ".join(f"{role} = {name}" for role, name in table.columns.items())}
-clean_from: {"null" if clean_from is None else f"{clean_from:g}"}  # {about}
+clean_from: {_number(clean_from)}  # {about_limit}
 
-# What 01_data must find: the counts when this file was written.
+# The counts when this file was written; 01_data shows them beside those it finds.
 expected: {{users: {split.n_users}, items: {split.n_items}, interactions: {n_rows}}}
 declared_differences: {{}}
 

@@ -118,11 +118,13 @@ def note(values: dict) -> str:
     Notebooks put this on every table and figure, so that a reduced run cannot be taken for the released one. ``values``
     may hold other things than parameters, as a notebook's ``globals()`` does.
     """
-    dataset = values["dataset"]
+    dataset, card = values["dataset"], data.card(values["dataset"])
     released = read(dataset)
+    if "clean_from" in card:  # of a table of one's own: what its data were made with, whichever notebook asks
+        values = values | {"clean_from": card["clean_from"]}
     changed = ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in _changed(values))
     remarks = [f"not the released settings: {changed}"] if changed else []
-    remarks += data.card(dataset).get("warnings", [])
+    remarks += card.get("warnings", [])
     if values.get("use_records") and (differing := runs.records_of_other_data(dataset)):
         remarks.append(f"records of runs with another {', another '.join(differing)} than the one here")
     return "; ".join(remarks)

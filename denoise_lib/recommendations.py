@@ -12,7 +12,8 @@ from denoise_lib.runs import Run, load_split
 
 
 def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
-    """The best k items of some users, among those that they have not interacted with in any part.
+    """The best k items of some users, among those that they have not interacted with in train, valid or test. A false
+    positive that was left out of the test part is in none of these, so it may come up.
 
     Args:
         run: a finished run with its weights, as :func:`denoise_lib.runs.map_runs` returns it.

@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 
 from denoise_lib.settings import Settings
@@ -54,7 +54,8 @@ class _Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
         )
-        self.answers = self.process.stdout
+        # Unbuffered: what a buffer held back, waiting on the pipe would not see.
+        self.answers = Connection(os.dup(self.process.stdout.fileno()), writable=False)
         self.run: Settings | None = None
         self.has_died = False
 
@@ -69,8 +70,8 @@ class _Worker:
     def receive(self) -> tuple | str | None:
         """Where the run is, or how it ended: None, or what happened."""
         try:
-            return pickle.load(self.answers)
-        except EOFError:
+            return self.answers.recv()
+        except (EOFError, OSError):  # the second in the middle of a message
             self.has_died = True
             code = self.process.wait()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
@@ -82,6 +83,7 @@ class _Worker:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+        self.answers.close()
 
 
 def _work() -> None:
@@ -90,24 +92,18 @@ def _work() -> None:
     from denoise_lib.runs import compute
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    answers = Connection(os.dup(sys.stdout.fileno()), readable=False)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything prints is no answer
-
-    def progress(*where) -> None:
-        pickle.dump(where, answers)
-        answers.flush()
-
     asked: SimpleQueue = SimpleQueue()
     threading.Thread(target=_read, args=(asked,), daemon=True).start()
     while True:
         run = asked.get()
         failure = None
         try:
-            compute(run, progress)
+            compute(run, lambda *where: answers.send(where))
         except Exception:
             failure = traceback.format_exc(limit=-4)
-        pickle.dump(failure, answers)
-        answers.flush()
+        answers.send(failure)
 
 
 def _read(asked: SimpleQueue) -> None:

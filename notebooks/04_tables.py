@@ -215,7 +215,7 @@ report.publish_table(valid, dataset, "main_validation", note, shown=report.reada
 # %% [markdown]
 # ## Recommendations
 #
-# What a saved run recommends: the five best items that a user has no interaction with, for the first three users, with the ids of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
+# What a saved run recommends: the five best items among those that a user has no interaction with in train, valid or test (a disliked one that left the test part may come up), for the first three users, with the ids of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
 
 # %%
 saved = next((run for run in runs if not run.is_record), None)

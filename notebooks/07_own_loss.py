@@ -43,7 +43,7 @@ except ModuleNotFoundError as missing:
 # The parameters. Opened by hand, this notebook runs on the toy data set.
 
 # %% tags=["parameters"]
-# Defaults are the toy data set's; for another one, take the values of params/<dataset>.yaml.
+# Defaults are the toy data set's; for another one, take the values of params/<dataset>.yaml. The backbone is GMF.
 dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
 seeds: list[int] | dict[str, list[int]] = [1, 2, 3]  # one run each; intervals are over them
 dim: int = 16  # width of the embeddings and of the tower's last layer

@@ -20,8 +20,8 @@ from denoise_lib.files import replacing
 def test_toy_is_as_01_data_tells(home):
     split = datasets.load("toy")
     assert (split.n_users, split.n_items) == (300, 150)
-    (finding,) = examine(split)["finding"]
-    assert "more popular" in finding
+    few, popular = examine(split)["finding"]
+    assert few == "users without test rows" and "more popular" in popular
     assert 0.2 < 1 - split.train.is_clean.mean() < 0.3 and split.test.is_clean.all()
     popularity = np.bincount(split.train.items, minlength=150)[split.train.items]
     assert popularity[~split.train.is_clean].mean() > 1.1 * popularity[split.train.is_clean].mean()

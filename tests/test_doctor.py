@@ -19,7 +19,7 @@ def test_a_clean_split_has_no_findings():
     split = Split("s", 2, 2, *(Interactions(*np.array(rows).T, np.arange(len(rows)) == 0) for rows in (
         [(0, 0), (1, 1)], [(0, 1)], [(1, 0)],
     )))  # fmt: skip
-    assert examine(split).empty
+    assert examine(split)["finding"].tolist() == ["users without test rows"]  # which a split this small cannot do without
 
 
 def test_findings_are_counted():
@@ -41,7 +41,8 @@ def test_findings_are_counted():
     assert found.loc[("all", "user ids that occur in no part"), "count"] == 2
     assert found.loc[("all", "item ids that occur in no part"), "count"] == 2
     assert found.loc[("train", "rows that are all flagged alike"), "count"] == 4
-    assert len(found) == 8
+    assert found.loc[("test", "users without test rows"), ["count", "invalid"]].tolist() == [3, True]
+    assert len(found) == 9
 
 
 def test_parts_without_flags(split):
@@ -113,9 +114,9 @@ def test_the_command_on_a_table(tmp_path, capsys):
     file = tmp_path / "mine.csv"
     file.write_text("\n".join(["who,item,score", *rows, "u0,,1"]) + "\n")
     assert doctor.main([str(file)]) == 2 and "columns={user: NAME}" in capsys.readouterr().err
-    assert doctor.main([str(file), "--column", "user=who", "--clean-from", "6"]) == 0
+    assert doctor.main([str(file), "--column", "user=who", "--clean-from", "6"]) == 1  # 20 users are few
     told = capsys.readouterr().out
-    assert "mine: 20 users, 15 items" in told and "left out: rows without item: 1 (row 202)" in told and "score" in told
+    assert "mine: 20 users, 15 items" in told and "table: 1 rows without item" in told and "row 202" in told and "score" in told
 
 
 def test_the_command_shows_what_tce_drops(home, capsys):

@@ -43,14 +43,13 @@ def test_dirty_rows_are_left_out_and_named(tmp_path):
     table = own_data.read_table(file)
     assert table.columns == {"user": "User ID", "item": "movie:token", "rating": "stars", "time": "Timestamp"}
     assert table.frame[["user", "item", "value"]].to_numpy().tolist() == [["001", "a", 4], ["1", "a", 5], ["001", "d", 2]]
-    assert (table.n_rows, table.quality) == (10, "rating")
-    assert table.left_out == [
-        "blank rows: 1 (row 9)",
-        "rows with another number of columns than the header: 1 (row 8)",
-        "rows without user: 1 (row 5)",
-        "rows without item: 1 (row 4)",
-        "rows without a readable rating (stars): 2 (row 6, 10)",
-        "rows that repeat a pair of user and item: 1 (row 7)",
+    assert (table.n_rows, table.quality) == (9, "rating")  # a blank line is no row
+    assert table.told() == [
+        "rows with another number of columns than the header: 1 left out (row 8)",
+        "rows without user: 1 left out (row 5)",
+        "rows without item: 1 left out (row 4)",
+        "rows without a readable rating (stars): 2 left out (row 6, 10)",
+        "rows that repeat a pair of user and item: 1 left out (row 7)",
     ]
 
 
@@ -68,15 +67,47 @@ def test_columns_that_are_said_win(tmp_path):
         own_data.read_table(file)
     table = own_data.read_table(file, {"user": "who", "item": "what"})
     assert (table.quality, table.frame["value"].tolist()) == ("flag", [0.0, 1.0])
+    assert table.remarks == ["not used, though their names are known: rating; columns={role: name} takes others"]
+    table = own_data.read_table(file, {"user": "who", "item": "what", "rating": "rating"})
+    assert (table.quality, table.frame["value"].tolist()) == ("rating", [5.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "content, users, values",
+    [
+        (b"user,item,rating\r\na,x,1\r\nb,y,2\r\n", ["a", "b"], [1, 2]),
+        (b"user;item;rating\na;x;4,5\nb;y;4\n", ["a", "b"], [4.5, 4]),
+        (b"user,item\nM\xfcller,x\nM\xf6ller,x\n", ["Müller", "Möller"], None),
+        ("user,item\nü,x\n".encode("utf-16"), ["ü"], None),
+        (b'user,item,rating\n"a, b",x,1\n"c\nd",y,2\n', ["a, b", "c\nd"], [1, 2]),
+        (b'user, "item; id", rating\na, "x", 3\n', ["a"], [3]),
+        (b'user\titem\n"a\tx\nb\ty\n', ['"a', "b"], None),  # nothing is quoted between tabs
+        (b"user,item,liked\na,x,True\nb,x,n\nc,x,1.00\nd,x,2\n", ["a", "b", "c"], [1, 0, 1]),
+    ],
+)
+def test_files_of_many_kinds(tmp_path, content, users, values):
+    file = tmp_path / "t.csv"
+    file.write_bytes(content)
+    table = own_data.read_table(file, {"item": "item; id"} if b"item; id" in content else {})
+    assert table.frame["user"].tolist() == users
+    assert values is None or table.frame["value"].tolist() == values
+
+
+def test_odd_dates_stop_nothing(tmp_path):
+    file = write(tmp_path / "t.csv", "user,item,date,time", "a,x,1970-01-02,1", "a,y,9999-12-31,2", "a,z,12h1,3", "a,w,60,4")
+    table = own_data.read_table(file, {"time": "date"})
+    assert table.frame["time"].iloc[[0, 3]].tolist() == [86_400, 60] and table.frame["time"].iloc[2:3].isna().all()
+    assert any("without a readable time (date), kept" in remark for remark in table.remarks)
 
 
 @pytest.mark.parametrize(
     "lines, columns, message",
     [
         (None, {}, "there is no file"),
-        (["user,item,uid", "a,b,c"], {}, "both 'user' and 'uid' may be the user"),
         (["user,item", ",b"], {}, "no usable row: rows without user: 1"),
-        (["user,item"], {}, "it is empty"),
+        (["user,item"], {}, "a header only"),
+        ([" "], {}, "is empty; its first line"),
+        (["user,item", 'a,"' + 200_000 * "x"], {}, "line 2: field larger.*never closed"),
         (["user,item", "a,b"], {"user": "name"}, "no column 'name'; the file has user, item"),
         (["user,item", "a,b"], {"buyer": "user"}, "roles are user, item.*got 'buyer'"),
     ],
@@ -92,12 +123,14 @@ def test_tables_that_cannot_be_used(tmp_path, lines, columns, message):
 def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions(), "alone,i0,5", "u000,,3")
     assert call("--new", "mine", str(file)) == 0
+    told = capsys.readouterr().out
+    assert "301 of 302 rows, 31 users, 20 items" in told and "row 303" in told and "clean_from: 3, rating runs from 1 to 5" in told
     values = params.read("mine")
     assert values["clean_from"] == 3 and set(values) == set(params.all_declared())
     small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1, 2]", "epochs=2", "eval_every=1", "ramp_steps=2", "jobs=1")]
     assert call(*small, "mine") == 0
     folder, card = own / "data" / "mine", datasets.card("mine")
-    assert card["left out"] == ["rows without item: 1 (row 303)"] and card["users with one interaction"] == "1, in train only"
+    assert card["left out"] == ["rows without item: 1 left out (row 303)"] and card["users with one interaction"] == 1
     split = datasets.load("mine")
     users = pd.read_csv(folder / "users.csv", dtype=str)["id"]
     assert (split.n_users, split.n_items) == (31, 20) and users[0] == "alone" and users[1] == "u000"
@@ -143,9 +176,54 @@ def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys
     assert not capsys.readouterr().err and datasets.checksums("mine") == before
     own_data.prepare("mine", str(file), {}, 5)
     assert "made anew" in capsys.readouterr().err and datasets.checksums("mine") != before
-    datasets.ensure("toy")
-    with pytest.raises(ValueError, match="choose another name"):
+    with pytest.raises(ValueError, match="has a source of its own"):
         own_data.prepare("toy", str(file), {}, 3)
+    (own / "data" / "theirs").mkdir()
+    (own / "data" / "theirs" / "theirs.train.rating").touch()
+    with pytest.raises(ValueError, match="choose another name"):
+        own_data.prepare("theirs", str(file), {}, 3)
+    with pytest.raises(ValueError, match="rating runs to 5, a true positive from 9"):
+        own_data.prepare("mine", str(file), {}, 9)
+    assert "made anew" not in capsys.readouterr().err
+    file.unlink()
+    assert own_data.prepare("mine", str(file), {}, 5) is None and "is gone" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="there is no file"):
+        own_data.prepare("mine", str(file), {}, 4)
+
+
+def test_another_limit_runs_and_says_so(own, tmp_path, monkeypatch):
+    write(tmp_path / "t.csv", "user,item,rating", *interactions())
+    monkeypatch.chdir(tmp_path)  # a path is relative to where one stands
+    small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1]", "epochs=1", "eval_every=1", "ramp_steps=2", "jobs=1")]
+    assert call("--set=ratings=t.csv", *small, "mine") == 0
+    assert call("--set=clean_from=4", *small, "mine") == 0
+    assert datasets.card("mine")["clean_from"] == 4
+    assert "clean_from=4 instead of 3" in (own / "results" / "mine" / "tables" / "main.md").read_text()
+    assert "ratings" not in (own / "results" / "mine" / "tables" / "main.md").read_text()
+
+
+def test_a_published_name_is_not_taken_over(own, tmp_path):
+    file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
+    with pytest.raises(ValueError, match="toy has a source of its own"):
+        call(f"--set=ratings={file}", "toy")
+    with pytest.raises(ValueError, match="--new takes a name and a file"):
+        call("--set=seeds=[1]", "--new", "mine", str(file))
+    assert not (own / "data").exists() and not (own / "params" / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 1_234_567, 2.5])
+def test_limits_are_written_as_numbers(own, tmp_path, limit):
+    lines = [f"u{user},i{item},{(user + item) % 5 * limit}" for user in range(30) for item in range(10)]
+    file = write(tmp_path / "t.csv", "user,item,dwell", *lines)
+    call(f"--set=clean_from={limit}", "--new", "mine", str(file))
+    assert params.read("mine")["clean_from"] == limit
+
+
+def test_ids_come_back_as_they_were(own, tmp_path):
+    strange = ['"q"', "NA", "ü", "a, b", "007"]
+    rows = [f'"{name.replace(chr(34), 2 * chr(34))}",i{item}' for name in strange for item in range(10)]
+    own_data.prepare("mine", str(write(tmp_path / "t.csv", "user,item", *rows)), {}, None)
+    assert own_data.original_ids("mine", "users").tolist() == sorted(strange)
 
 
 @pytest.mark.parametrize("name, message", [("toy", "there is a data set 'toy' already"), ("a b", "is no name"), ("ml100k", "already")])

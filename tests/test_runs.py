@@ -200,7 +200,7 @@ def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, options,
 
 
 def test_runs_side_by_side_say_where_they_are(home, options):
-    planned = plan(["CE"], **options | {"seeds": [1, 2]})
+    planned = plan(["CE"], **options | {"seeds": [1, 2], "eval_every": 1})  # many messages at once must not hold up the last
     said = []
     ended = list(workers.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where))))
     assert {run.seed for run, failure in ended if failure is None} == {1, 2}
