@@ -59,10 +59,23 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.id = f"cell-{number:02d}"
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = re.sub(r"[^\n]*\r(?=[^\n])", "", output.text)
     return notebook
+
+
+def _joined(outputs: list) -> list:
+    """Pieces of one stream, as they came in one after another, as one output."""
+    joined = []
+    for output in outputs:
+        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _plain(text: str) -> str:

@@ -121,7 +121,7 @@ report.publish_table(doctor.effective_drop_rates(params.read(dataset), len(split
 # %%
 leaky = [np.concatenate([getattr(part, of) for part in (split.test, split.valid)]) for of in ("users", "items")]
 findings = doctor.examine(replace(split, test=Interactions(*leaky)))
-findings.query("invalid") if dataset == "toy" else None
+Markdown(findings.query("invalid").to_markdown(index=False)) if dataset == "toy" else None
 
 # %% [markdown]
 # What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.

@@ -29,6 +29,7 @@ class TestPair:
         for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
             assert cell.execution_count == number + 1
             assert not [output for output in cell.outputs if output.output_type == "error"]
+            assert sum(output.get("name") == "stderr" for output in cell.outputs) <= 1, "a progress bar is one line"
 
     def test_rhythm(self, text, pair):
         cells = jupytext.read(text).cells
