@@ -57,7 +57,7 @@ def train(
     trained_on = training_split(run, split)
     model = build_model(run, split, pretrained).to(run.device)
     drops = DropCounter() if run.diagnostics and run.method in DROPPING else None
-    with _threads(run.threads):
+    with torch_threads(run.threads):
         history = fit(
             model, trained_on, loss_of(run, drops), epochs=passes(run, split), seed=run.seed, batch_size=run.batch_size, lr=run.lr,
             n_negatives=run.n_negatives, eval_every=run.eval_every, protocol=run.protocol, observed=split.train,
@@ -185,7 +185,7 @@ def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str,
 
 
 @contextmanager
-def _threads(n: int) -> Iterator[None]:
+def torch_threads(n: int) -> Iterator[None]:
     """Sets torch's threads, which are part of a run's bits, for the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
