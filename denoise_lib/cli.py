@@ -154,6 +154,8 @@ def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) ->
     verdicts.write()
     note = params.note(values)
     print(f"{name}: finished{f' ({note})' if note else ''}")
+    for line in verdicts.at_a_glance(name):
+        print(f"  {line}")
     for what, where in (
         ("tables", paths.results(name) / "tables"),
         ("one row per run", paths.results(name) / "runs.csv"),

@@ -128,7 +128,7 @@ def _test_users(split: Split):
     yield (
         "test", "users without test rows", split.n_users - n_users,
         f"metrics are over the other {n_users:,} and say nothing about them",
-        "a user needs about five rows for one in the test part", n_users < FEWEST_USERS,
+        "expected where a user has fewer than about five rows, or only false positives were drawn", n_users < FEWEST_USERS,
     )  # fmt: skip
 
 

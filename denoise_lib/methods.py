@@ -161,8 +161,10 @@ def loss_of(run: Settings, drops: DropCounter | None = None) -> Callable:
             return lambda logits, labels, step: cross_entropy(logits, labels)
         case "R-CE":
             return lambda logits, labels, step: reweighted_cross_entropy(logits, labels, run.beta)
-        case _:
+        case method if method in DROPPING:
             return truncated
+        case method:
+            raise ValueError(f"no loss is known for the method {method!r}")
 
 
 def _takes_values(run: Settings) -> bool:

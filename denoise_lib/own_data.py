@@ -20,7 +20,8 @@ from denoise_lib.files import replacing
 # What a column may be called, in small letters and without anything but letters and digits; the first one that is there counts.
 NAMES = {
     "user": "userid user uid customerid customer visitorid memberid reviewerid",
-    "item": "itemid item iid movieid movie productid product asin articleid article bookid book businessid business trackid track",
+    "item": "itemid item iid movieid movie filmid film productid product asin articleid article newsid bookid book businessid business "
+    "trackid track songid song videoid video gameid game postid post",
     "rating": "rating ratings stars score overall",
     "dwell": "dwelltime dwell duration playtime watchtime activetime",
     "flag": "flag isclean clean liked",
@@ -143,7 +144,7 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
     if lacking:
         raise ValueError(
             f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name the "
-            f"columns; if it does, say which: columns={{{lacking[0]}: NAME}}"
+            f"columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME for the doctor"
         )
     quality = next((role for role in QUALITY if role in given), None) or next((role for role in QUALITY if role in found), None)
     used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
@@ -333,7 +334,9 @@ def write_params(
     with replacing(file) as temporary:
         temporary.write_text(_params_text(split, table, str(Path(ratings).resolve()), columns or {}, clean_from, about_limit))
     read = ", ".join(f"{role} = {column}" for role, column in table.columns.items())
+    n_false = len(table.frame) - sum(len(part) for part in (split.train, split.valid, split.test))
     used = f"{len(table.frame):,} of {table.n_rows:,} rows, {split.n_users:,} users, {split.n_items:,} items; read as {read}"
+    used += f"; {n_false:,} false positives leave the test part" if n_false else ""
     return file, [used, *table.told(), f"clean_from: {_number(clean_from)}, {about_limit}"]
 
 

@@ -682,7 +682,10 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", 
     with replacing(folder / f"{name}.md") as temporary:
         flat = shown.reset_index() if any(shown.index.names) else shown
         temporary.write_text((f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
-    html = f'<div style="white-space: nowrap">{shown.to_html(notebook=True)}</div>'  # wide tables scroll; a cell stays on its line
+    with pd.option_context("display.max_colwidth", None):  # no text is cut off
+        html = shown.to_html(notebook=True)
+    if not shown.map(lambda cell: len(str(cell)) > 40).any(axis=None):  # wide tables scroll; a number stays on its line
+        html = f'<div style="white-space: nowrap">{html}</div>'
     return HTML((f"<p><em>{note}</em></p>" if note else "") + html)
 
 

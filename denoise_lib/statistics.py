@@ -21,8 +21,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two, or where all are 0."""
-    if len(differences) < 2:
+    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two, or where all are equal: without
+    scatter, as when two seeds differ by the same single hit, the test would be certain of anything."""
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2 or np.allclose(differences, differences[:1], rtol=1e-9, atol=0):
         return np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of scipy, on differences that are nearly equal

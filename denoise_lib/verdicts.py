@@ -9,7 +9,7 @@ from IPython.display import HTML
 
 from denoise_lib import paths
 from denoise_lib.files import replacing
-from denoise_lib.report import metric_labels, publish_table
+from denoise_lib.report import PAPER_METRICS, metric_labels, publish_table
 
 TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
 NOT_RUN = "not run here: data not obtainable"
@@ -332,6 +332,18 @@ says that our runs scatter that widely, so read the column *one more run* before
 **CDAE's published numbers are from memory**: their verdicts are only as good as that.
 
 """
+
+
+def at_a_glance(dataset: str) -> list[str]:
+    """The noise of the training part, and how the cells of the main table came out for each loss."""
+    folder = paths.results(dataset) / "tables"
+    noise = pd.read_csv(folder / "parts.csv", index_col="part").loc["train", "false_positives"]
+    table = pd.read_csv(folder / "main.csv").query("metric in @PAPER_METRICS and backbone.notna()")
+    lines = [f"false positives in train: {noise}"]
+    for method, cells in table.query("method != 'CE'").groupby("method", sort=False)["against_ce"]:
+        counts = ", ".join(f"{(cells == word).sum()} {word}" for word in ("better", "worse", "unresolved"))
+        lines.append(f"{method} against CE, Recall and NDCG: {counts} of {len(cells)} cells")
+    return lines
 
 
 def write() -> None:

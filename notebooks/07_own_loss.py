@@ -126,4 +126,4 @@ table[[f"{name}@{k}" for k in top_k for name in ("Recall", "NDCG")]]
 values.groupby("method", sort=False)["selected_step"].agg(["min", "max"])
 
 # %% [markdown]
-# To put a loss on the same footing as the paper's, in all tables and with a run cache, give it a name and a branch in `denoise_lib/methods.py`, `loss_of`, and add the name to `METHODS`. For a backbone of one's own, see `docs/extending.md`.
+# How to put a loss on the same footing as the paper's, with a run cache and in the tables, and how to write a backbone of one's own: `docs/extending.md`.

@@ -63,7 +63,7 @@ def test_separators_and_qualities(tmp_path, header, role):
 
 def test_columns_that_are_said_win(tmp_path):
     file = write(tmp_path / "t.csv", "who,what,rating,flag", "a,x,5,0", "b,y,1,1")
-    with pytest.raises(ValueError, match=r"no column is recognised as the user among who, what, rating, flag.*columns=\{user: NAME\}"):
+    with pytest.raises(ValueError, match=r"no column is recognised as the user among who, what, rating, flag.*--set 'columns=\{user: NAME\}', or --column"):
         own_data.read_table(file)
     table = own_data.read_table(file, {"user": "who", "item": "what"})
     assert (table.quality, table.frame["value"].tolist()) == ("flag", [0.0, 1.0])

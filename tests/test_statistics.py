@@ -58,3 +58,8 @@ def test_bootstrap_against_the_closed_form():
     shifted = statistics.bootstrap_intervals(np.stack([values[0], values[0] + 1]))
     assert shifted[0][1] - shifted[0][0] == pytest.approx(1)
     assert [limit.tolist() for limit in statistics.bootstrap_intervals(values)] == [low.tolist(), high.tolist()], "seeded"
+
+
+def test_equal_differences_are_no_certainty():
+    assert np.isnan(statistics.paired_p([-0.0182, -0.0182])) and np.isnan(statistics.paired_p([0.0, 0.0, 0.0]))
+    assert statistics.paired_p([0.1, 0.1001, 0.0999]) < 0.001
