@@ -221,3 +221,10 @@ def test_what_the_readme_says_of_speed_and_memory():
         upper = np.log(rows.iloc[len(rows) // 2 :][["size", "epoch", "ranking"]])
         slopes[varied] = [round(np.polyfit(upper["size"], upper[name], 1)[0], 2) for name in ("epoch", "ranking")]
     assert slopes["interactions"][0] == 1.15 and [slopes[of][1] for of in ("users", "items")] == [0.91, 0.96]
+
+
+def test_what_the_readme_says_of_the_reruns():
+    table = pd.read_csv(PROJECT / "results" / "adressa" / "tables" / "reruns.csv")
+    largest = table["largest difference"].abs().groupby(table["run"].str.split().str[0]).agg(["max", "size"])
+    assert largest["size"].to_dict() == {"CDAE": 9, "GMF": 9}
+    assert largest.loc["GMF", "max"] < 5e-6 and 0.004 < largest.loc["CDAE", "max"] < 0.005
