@@ -55,6 +55,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress bar."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # so does JupyterLab when it saves the pair
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata.pop("papermill", None)

@@ -39,7 +39,8 @@ class TestPair:
             tree = ast.parse(cell.source)
             imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
             assert not imports or number == 0, "imports stand in the first code cell"
-            assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            defined = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            assert not defined or defined == ["symmetric_cross_entropy"], "but for the loss of one's own, nothing is defined here"
             limit = 30 if "parameters" in cell.metadata.get("tags", []) else 25  # parameters are a list, not a story
             assert len([line for line in cell.source.splitlines() if line.strip()]) <= limit
             assert previous is not None and previous.cell_type == "markdown", cell.source
