@@ -9,11 +9,10 @@ benchmarks/results/<gpu>.md.
 
 import argparse
 import datetime
-from pathlib import Path
 
 import numpy as np
 import torch
-from speed import SIZES, K, median, models, one_epoch, seconds, split_of
+from speed import SIZES, K, median, models, one_epoch, seconds, show, split_of
 
 from denoise_lib.environment import environment
 from denoise_lib.evaluation import evaluate, ranking_task
@@ -37,11 +36,7 @@ def main() -> None:
     ]
     for size in options.size:
         lines += measure(size, options.repeats)
-    print("\n".join(lines))
-    if options.save:
-        file = Path(__file__).parent / "results" / f"{'-'.join(about['gpu'].lower().split())}.md"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("# Speed on a GPU\n\n" + "\n".join(lines) + "\n")
+    show(lines, "Speed on a GPU", about["gpu"] if options.save else None)
 
 
 def measure(size: str, repeats: int) -> list[str]:

@@ -43,12 +43,16 @@ def main() -> None:
     lines = [f"{datetime.date.today()} · {environment()['cpu']} · torch {torch.__version__} · one thread · medians of {options.repeats}", ""]
     for size in options.size:
         lines += measure(size, options.repeats)
+    show(lines, "Speed", environment()["cpu"] if options.save else None)
+
+
+def show(lines: list[str], title: str, machine: str | None) -> None:
+    """Prints the lines; with the name of a machine, writes them to benchmarks/results/<machine>.md too."""
     print("\n".join(lines))
-    if options.save:
-        name = "-".join(environment()["cpu"].lower().replace("(r)", "").split())
-        file = Path(__file__).parent / "results" / f"{name}.md"
+    if machine:
+        file = Path(__file__).parent / "results" / f"{'-'.join(machine.lower().replace('(r)', '').split())}.md"
         file.parent.mkdir(exist_ok=True)
-        file.write_text("# Speed\n\n" + "\n".join(lines) + "\n")
+        file.write_text(f"# {title}\n\n" + "\n".join(lines) + "\n")
 
 
 def split_of(size: str) -> tuple[Split, str]:

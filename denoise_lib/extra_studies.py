@@ -92,7 +92,7 @@ class Colliding:
 
 def colliding(
     plain: list[Run], split: Split, shares: Sequence[float], compared_share: float, ns: Sequence[int], lambdas: Sequence[float],
-    ks: Sequence[int],
+    ks: Sequence[int], jobs: int | str = "auto",
 ) -> Colliding:  # fmt: skip
     """Colliding inference with trained models. Neighbours and λ of each run and space are those with the highest Recall at
     the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for every share with CE and
@@ -100,7 +100,7 @@ def colliding(
     tasks = ranking_task(split, validation_sample(split), [split.train]), ranking_task(split, split.test, [split.train, split.valid])
     arguments = split, *tasks, shares, compared_share, ns, sorted(lambdas, reverse=True), ks
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run
-        parallel = Parallel(n_jobs=-1, backend="threading", return_as="generator")
+        parallel = Parallel(n_jobs=-1 if jobs == "auto" else jobs, backend="threading", return_as="generator")
         found = parallel(delayed(_collide)(run, *arguments) for run in plain)
         parts = list(tqdm(found, total=len(plain), desc="06: colliding inference", unit="run"))
     grids, choices, values = ([row for part in parts for row in part[place]] for place in range(3))

@@ -310,7 +310,7 @@ def original_ids(name: str, what: str) -> np.ndarray:
 
 # -------------------------------------------------------------------------------------------------------- to parameters
 
-N_STEPS = 6_000  # of a run on a new data set: about what MovieLens-100K takes until it overfits
+N_STEPS = 6_000  # of a run on a new data set; ours, between ml100k's 3,140 (NeuMF) and 9,420 (GMF)
 
 
 def write_params(

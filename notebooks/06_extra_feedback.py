@@ -107,7 +107,7 @@ if runs_at_all:
 
 # %%
 if runs_at_all:
-    collided = extra_studies.colliding(plain, split, known_shares, compared_share, neighbours, lambdas, top_k)
+    collided = extra_studies.colliding(plain, split, known_shares, compared_share, neighbours, lambdas, top_k, jobs)
 
 # %% [markdown]
 # Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours. λ = 1, the right column, is the plain model. A star marks the best mean; where the right column is framed, nothing is better than the plain model. Each panel has its own scale: look at the colour bar before reading a difference.

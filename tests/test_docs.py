@@ -172,6 +172,8 @@ def test_what_the_readme_says_of_the_extra_feedback():
     assert counts("fine-tuning", "warm-up", "colliding inference (own-positives)") == (216, 0, 6)
     assert counts("warm-up")[2] == 6 and counts("weighted") == (48, 0, 0) and counts("known-only") == (48, 0, 24)
     assert counts("colliding inference (all)")[:2] == (36, 1)
+    every = ("fine-tuning", "warm-up", *(f"colliding inference ({space})" for space in ("own-positives", "learned", "all")))
+    assert counts(*every)[:2] == (288, 1)
     recall = table.query("metric == 'recall' and k == 20")
     assert (recall[recall["strategy"] == "known-only"]["change"] < 0).all()
     tuned = recall.query("strategy == 'fine-tuning' and known_share == 0.2").set_index(["method", "backbone"])["change"]

@@ -8,6 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from denoise_lib import params
+from denoise_lib.notebooks import clean
 
 PAIRS = [(text, text.with_suffix(".ipynb")) for text in params.notebooks()]
 
@@ -56,3 +57,11 @@ def test_defaults_are_the_toy_params():
         (cell,) = [cell for cell in jupytext.read(text).cells if "parameters" in cell.metadata.get("tags", [])]
         for node in ast.parse(cell.source).body:
             assert ast.literal_eval(node.value) == values[node.target.id], node.target.id
+
+
+def test_pieces_of_a_progress_bar_become_its_last_line():
+    pieces = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in ("\r0/2", "\r1/2", "\r2/2\n")]
+    other = nbformat.v4.new_output("stream", name="stdout", text="done\n")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[*pieces, other])])
+    outputs = clean(notebook).cells[0].outputs
+    assert [(output.name, output.text) for output in outputs] == [("stderr", "2/2\n"), ("stdout", "done\n")]

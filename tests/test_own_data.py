@@ -130,6 +130,7 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     assert values["clean_from"] == 3 and set(values) == set(params.all_declared())
     small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1, 2]", "epochs=2", "eval_every=1", "ramp_steps=2", "jobs=1")]
     assert call(*small, "mine") == 0
+    assert "T-CE against CE, Recall and NDCG: 0 better, 0 worse, 4 unresolved of 4 cells" in capsys.readouterr().out
     folder, card = own / "data" / "mine", datasets.card("mine")
     assert card["left out"] == ["rows without item: 1 left out (row 303)"] and card["users with one interaction"] == 1
     split = datasets.load("mine")
