@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Generator, Tensor, nn
 
-PAIRS_PER_BLOCK = 1 << 14  # keeps a block of the MLP's activations (here 8 MB at 128 units) within a cache
+PAIRS_PER_BLOCK = 1 << 12  # keeps a block of the MLP's activations (here 2 MB at 128 units) within a cache
 PAIRS_PER_GPU_BLOCK = 1 << 20  # and this one a GPU busy (512 MB)
 
 
@@ -40,21 +40,30 @@ def _hidden(dim: int, n_layers: int, generator: Generator | None) -> nn.Sequenti
     widths = [dim * 2**k for k in range(n_layers, -1, -1)]  # 256, 128, 64, 32
     layers = []
     for n_in, n_out in zip(widths, widths[1:]):
-        layers += [_linear(n_in, n_out, (6 / (n_in + n_out)) ** 0.5, generator), nn.ReLU()]
+        layers += [_linear(n_in, n_out, (6 / (n_in + n_out)) ** 0.5, generator), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
-def _tower_on_all_pairs(hidden: nn.Sequential, user: Tensor, item: Tensor) -> Tensor:
-    """The tower's output ``(U, I, dim)`` for every pair of a row of ``user`` and a row of ``item``.
+def _score_with_tower(hidden: nn.Sequential, h: Tensor, user: Tensor, item: Tensor) -> Tensor:
+    """``h`` times the tower's output, ``(U, I)``, for every pair of a row of ``user`` and a row of ``item``.
 
     The first layer is linear in the concatenation, so it is a sum of a user part and an item part: each is computed
-    once per row and not once per pair.
+    once per row and not once per pair. What follows goes by blocks of about ``PAIRS_PER_BLOCK`` pairs.
     """
-    first = hidden[0]
-    n_user = user.shape[1]
-    user_part = user @ first.weight[:, :n_user].T + first.bias  # (U, width)
-    item_part = item @ first.weight[:, n_user:].T  # (I, width)
-    return hidden[1:](user_part[:, None] + item_part)
+    first, rest = hidden[0], hidden[1:]
+    of_user, of_item = first.weight.split([user.shape[1], item.shape[1]], dim=1)
+    user_part = nn.functional.linear(user, of_user, first.bias)  # (U, width)
+    item_part = nn.functional.linear(item, of_item)  # (I, width)
+    n_pairs = PAIRS_PER_BLOCK if user.device.type == "cpu" else PAIRS_PER_GPU_BLOCK
+    n_columns = min(len(item), n_pairs)
+    n_rows = n_pairs // n_columns
+    scores = torch.empty(len(user), len(item), device=user.device)
+    for row in range(0, len(user), n_rows):
+        for column in range(0, len(item), n_columns):
+            pairs = user_part[row : row + n_rows, None] + item_part[column : column + n_columns]
+            block = rest(pairs.flatten(0, 1)) @ h
+            scores[row : row + n_rows, column : column + n_columns] = block.view(pairs.shape[:2])
+    return scores
 
 
 class GMF(nn.Module):
@@ -101,11 +110,8 @@ class MLP(nn.Module):
         return self.output(self.hidden(pair)).squeeze(-1)
 
     def score_items(self, users: Tensor) -> Tensor:
-        return _in_blocks(users, len(self.item_mlp.weight), self._score_block)
-
-    def _score_block(self, users: Tensor, items: slice) -> Tensor:
-        tower = _tower_on_all_pairs(self.hidden, self.user_mlp(users), self.item_mlp.weight[items])
-        return self.output(tower).squeeze(-1)
+        h, bias = self.output.weight[0], self.output.bias
+        return _score_with_tower(self.hidden, h, self.user_mlp(users), self.item_mlp.weight) + bias
 
 
 class NeuMF(nn.Module):
@@ -146,13 +152,9 @@ class NeuMF(nn.Module):
         return self.output(torch.cat([product, self.hidden(pair)], dim=-1)).squeeze(-1)
 
     def score_items(self, users: Tensor) -> Tensor:
-        return _in_blocks(users, len(self.item_gmf.weight), self._score_block)
-
-    def _score_block(self, users: Tensor, items: slice) -> Tensor:
-        h_product, h_tower = self.output.weight.chunk(2, dim=1)  # (1, dim) each
-        product = (self.user_gmf(users) * h_product) @ self.item_gmf.weight[items].T  # (U, I)
-        tower = _tower_on_all_pairs(self.hidden, self.user_mlp(users), self.item_mlp.weight[items])
-        return product + (tower @ h_tower.T).squeeze(-1) + self.output.bias
+        h_product, h_tower = self.output.weight[0].chunk(2)  # (dim,) each
+        product = (self.user_gmf(users) * h_product) @ self.item_gmf.weight.T  # (U, I)
+        return product + _score_with_tower(self.hidden, h_tower, self.user_mlp(users), self.item_mlp.weight) + self.output.bias
 
 
 class CDAE(nn.Module):
@@ -219,17 +221,3 @@ class CDAE(nn.Module):
             scale = 1 / (1 - self.corruption)
         summed = nn.functional.embedding_bag(entries, self.item_in.weight, offsets, mode="sum")
         return torch.sigmoid(scale * summed + self.user_in(users) + self.hidden_bias)
-
-
-def _in_blocks(users: Tensor, n_items: int, score_block) -> Tensor:
-    """``(U, n_items)`` scores, computed on blocks of about ``PAIRS_PER_BLOCK`` pairs: of several users, since what a block
-    computes once per item is then shared by them."""
-    n_pairs = PAIRS_PER_BLOCK if users.device.type == "cpu" else PAIRS_PER_GPU_BLOCK
-    n_columns = min(n_items, n_pairs // 8)
-    n_rows = n_pairs // n_columns
-    scores = torch.empty(len(users), n_items, device=users.device)
-    for row in range(0, len(users), n_rows):
-        for column in range(0, n_items, n_columns):
-            block = slice(column, column + n_columns)
-            scores[row : row + n_rows, block] = score_block(users[row : row + n_rows], block)
-    return scores
