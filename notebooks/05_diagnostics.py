@@ -70,16 +70,20 @@ doses: list[float] = [0.0, 0.4]  # made-up false positives per true one; []: no 
 options = params.of_runs(globals()) | {"backbones": list(study_seeds), "seeds": study_seeds}
 note = params.note(globals())
 methods = studies.methods_for(dataset, [*METHODS, *controls])
-settings = plan(methods, **options, diagnostics=True)
 has_flags = studies.has_flags(dataset)
+settings = plan(methods, **options, diagnostics=True)
+of_grids = studies.sensitivity_plan(grids, grid_seeds, options)
+of_grids_ce = plan(["CE"], **options | {"backbones": [studies.GRID_BACKBONE], "seeds": grid_seeds}) if grids else []
+of_doses = studies.dose_plan(doses, grids, grid_seeds, options) if doses and has_flags else []
 left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
 report.settings_table(settings)
 
 # %% [markdown]
-# Runs that are on disk are read, the others are computed now.
+# Runs that are on disk are read, the others are computed now, those of the last two sections too: the bar is for all of this notebook.
 
 # %%
-runs = map_runs(settings, jobs, label="05: methods and controls", use_records=use_records)
+every = settings + of_grids_ce + [settings for _, settings in of_grids + of_doses]
+runs = map_runs(every, jobs, label="05: all runs", use_records=use_records)[: len(settings)]
 split = load_split(settings[0])
 k = max(top_k)
 
@@ -261,10 +265,9 @@ report.publish_figure(
 
 # %%
 if grids:
-    planned = studies.sensitivity_plan(grids, grid_seeds, options)
-    tried = map_runs([settings for _, settings in planned], jobs, label="05: sensitivity")
-    normal = map_runs(plan(["CE"], **options | {"backbones": [studies.GRID_BACKBONE], "seeds": grid_seeds}), jobs, label="05: CE")
-    sensitive = report.with_metric(studies.sensitivity([name for name, _ in planned], tried, normal, k))
+    tried = map_runs([settings for _, settings in of_grids], jobs, use_records=use_records)
+    normal = map_runs(of_grids_ce, jobs, use_records=use_records)
+    sensitive = report.with_metric(studies.sensitivity([name for name, _ in of_grids], tried, normal, k))
     picture = report.publish_figure(
         report.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,
@@ -290,9 +293,8 @@ picture
 
 # %%
 if doses and has_flags:
-    planned = studies.dose_plan(doses, grids, grid_seeds, options)
-    dosed = map_runs([settings for _, settings in planned], jobs, label="05: dose-response")
-    response = report.with_metric(studies.dose_response([label for label, _ in planned], dosed, k))
+    dosed = map_runs([settings for _, settings in of_doses], jobs, use_records=use_records)
+    response = report.with_metric(studies.dose_response([label for label, _ in of_doses], dosed, k))
     picture = report.publish_figure(
         report.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
