@@ -429,6 +429,7 @@ def panels(
     rows, columns, lines = (list(dict.fromkeys(points[of])) for of in (row, column, line))
     figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + 2.3 * len(rows)), layout="constrained")
     styles = dict(zip(lines, _line_styles(lines)))
+    spread = min(0.5, 0.12 * (len(lines) - 1))  # lines side by side at each name
     for axes, in_row in zip(figure.subplots(len(rows), len(columns), squeeze=False, sharey="row"), rows):
         axes[0].set_ylabel(in_row)
         for axis, in_column in zip(axes, columns):
@@ -437,7 +438,7 @@ def panels(
             for place, (name, style) in enumerate(styles.items()):
                 drawn = panel[panel[line] == name]
                 if named:
-                    at = [names.index(value) + 0.5 * (place / max(1, len(lines) - 1) - 0.5) for value in drawn[x]]
+                    at = [names.index(value) + spread * (place / max(1, len(lines) - 1) - 0.5) for value in drawn[x]]
                     errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
                     marker = MARKERS[place % len(MARKERS)]
                     axis.errorbar(at, drawn["mean"], errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=name, **style)
@@ -447,6 +448,7 @@ def panels(
             if named:
                 labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
                 axis.set_xticks(range(len(names)), labels, fontsize=8)
+                axis.set_xlim(-0.5, len(names) - 0.5)
             if zero is not None:
                 axis.axhline(zero, color="#999999", linewidth=0.8)
             axis.grid(alpha=0.25)
