@@ -20,6 +20,9 @@ from denoise_lib.train import fit
 
 N_TIMED, N_RANKED = 40, 100  # steps and users
 
+PROCESSES = multiprocessing.get_context("forkserver")  # forked from one that has imported everything, which takes seconds
+PROCESSES.set_forkserver_preload(["torch._dynamo", "denoise_lib.dry_run"])
+
 
 def describe(values: dict, planned: list[runs.Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
@@ -36,8 +39,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     for backbone in dict.fromkeys(run.backbone for run in planned):
         group = [run for run in planned if run.backbone == backbone]
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
-        # A process of its own, so that its peak memory is this backbone's.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, mp_context=PROCESSES) as pool:  # one of its own, so that its peak memory is this backbone's
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * math.ceil(sizes["train"] * (1 + probe.n_negatives) / probe.batch_size)
         all_seconds = sum(_seconds(run, cost, sizes) for run in group)

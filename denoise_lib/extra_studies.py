@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from tqdm import tqdm
 
-from denoise_lib import datasets, params
+from denoise_lib import datasets, params, report
 from denoise_lib.data import Split
 from denoise_lib.evaluation import RankingTask, evaluate, ranking_task, validation_sample
 from denoise_lib.extra_feedback import (
@@ -18,7 +18,7 @@ from denoise_lib.extra_feedback import (
     nearest_users, recall_grid, user_vectors,
 )  # fmt: skip
 from denoise_lib.methods import torch_threads
-from denoise_lib.report import METRIC_NAMES, PAPER_METRICS, rounded
+from denoise_lib.report import METRIC_NAMES, PAPER_METRICS
 from denoise_lib.runs import METHODS, Run, Settings, plan
 from denoise_lib.settings import value_for
 from denoise_lib.statistics import family_outcomes, interval, paired_p
@@ -224,12 +224,11 @@ def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFra
 
 
 def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Recall and NDCG at K, with the change, its interval and whether it is better, worse or unresolved."""
-    chosen = table[(table["k"] == k) & table["metric"].isin(PAPER_METRICS)]
-    chosen = chosen.assign(measured=chosen["metric"].map(METRIC_NAMES) + f"@{k}")
-    keys = ["measured", "backbone", "method", "strategy", "known_share"]
-    columns = ["mean", "low", "high", "change", "change_low", "change_high", "against_plain"]
-    return rounded(chosen.sort_values(keys[:3], kind="stable")[keys + columns], keys)
+    """Recall and NDCG at K as :func:`denoise_lib.report.readable` writes them, with the change against plain training."""
+    order = {value: place for key in ("backbone", "method") for place, value in enumerate(dict.fromkeys(table[key]))}
+    chosen = table[table["k"] == k].sort_values(["backbone", "method"], key=lambda column: column.map(order), kind="stable")
+    chosen = chosen.assign(known_share=chosen["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
+    return report.readable(chosen, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
 
 
 def says(table: pd.DataFrame) -> str:

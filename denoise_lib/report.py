@@ -155,22 +155,24 @@ def _range(low: float, high: float) -> str:
     return "–" if pd.isna(low) else f"{_signed(low)} to {_signed(high)}"
 
 
-def readable(table: pd.DataFrame, metrics: Sequence[str] = PAPER_METRICS) -> pd.DataFrame:
-    """The main table as people read it: rows backbone x method, one column per metric and K.
+def readable(
+    table: pd.DataFrame, metrics: Sequence[str] = PAPER_METRICS, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
+) -> pd.DataFrame:
+    """The main table as people read it: a row for each value of ``keys``, a column for each metric and K.
 
-    A cell is the mean ± half its interval, then in parentheses the change against CE ± half its interval, marked
-    ▲ better or ▼ worse after Holm's correction.
+    A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼ worse
+    by the column ``outcome``, after Holm's correction.
     """
     rows = table[table["metric"].isin(metrics)]
     cells = [
         f"{row.mean:.4f}{_half(row.mean, row.high)}"
         + ("" if pd.isna(row.change) else f" ({_signed(row.change)}{_half(row.change, row.change_high)})")
-        + MARKS.get(row.against_ce, "")
+        + MARKS.get(getattr(row, outcome), "")
         for row in rows.itertuples()
     ]
     columns = metric_labels(rows)
-    wide = rows.assign(column=columns, cell=cells).pivot(index=["backbone", "method"], columns="column", values="cell")
-    order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    wide = rows.assign(column=columns, cell=cells).pivot(index=list(keys), columns="column", values="cell")
+    order = rows[list(keys)].drop_duplicates().itertuples(index=False, name=None)
     return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
 
 

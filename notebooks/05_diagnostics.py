@@ -312,7 +312,7 @@ if doses and has_flags:
     first = report.publish_table(response, dataset, "dose_response", note, shown=report.dose_table(gains))
     picture = report.publish_figure(
         report.panels(
-            gains.drop(columns=["mean", "low", "high"]).rename(columns=dict(change="mean", change_low="low", change_high="high")),
+            gains.assign(mean=gains["change"], low=gains["change_low"], high=gains["change_high"], measured="change of " + gains["measured"]),
             x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True, zero=0,
         ),
         gains, dataset, "dose_gain", "Change against CE at the same dose of made-up false positives", note,

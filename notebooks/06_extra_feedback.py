@@ -149,7 +149,7 @@ if runs_at_all:
 picture
 
 # %% [markdown]
-# The numbers, for all losses, with the change against the same backbone, loss and seed without extra feedback. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
+# The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ▲ better or ▼ worse after Holm's correction over the table, otherwise unresolved. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if runs_at_all:

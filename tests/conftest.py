@@ -6,7 +6,8 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("DENOISE_HOME", tempfile.mkdtemp(prefix="denoise-tests-"))
+_own = tempfile.TemporaryDirectory(prefix="denoise-tests-")  # deleted at the end; and each process of pytest-xdist has its own
+os.environ["DENOISE_HOME"] = _own.name
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
