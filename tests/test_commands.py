@@ -70,3 +70,12 @@ def test_quick_commands_run(command, shared_home):
     done = subprocess.run(["bash", "-c", line], env=environment, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
+
+
+def test_every_script_says_how_to_use_it():
+    scripts = [file for folder in ("tools", "benchmarks") for file in (PROJECT / folder).glob("*.py") if "argparse" in file.read_text()]
+    assert len(scripts) > 5
+    started = {file: subprocess.Popen([sys.executable, file, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for file in scripts}
+    for file, process in started.items():
+        out, errors = process.communicate()
+        assert process.returncode == 0 and b"usage:" in out, (file.name, errors[-500:])

@@ -1,6 +1,6 @@
 """Times this code on a GPU beside one thread of the CPU: epochs and rankings, and prints the table.
 
-    python benchmarks/cuda.py [ml100k] [yelp] [--repeats 3] [--save]
+    python benchmarks/gpu.py [ml100k] [yelp] [--repeats 3] [--save]
 
 Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so
 are its rankings on the CPU. ``--save`` writes
