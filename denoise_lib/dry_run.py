@@ -50,7 +50,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
             f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
         )
     jobs = values["jobs"] if values["jobs"] != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
-    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side")
+    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side; start-up and the notebooks add a minute or two")
     return "\n".join(lines)
 
 

@@ -352,6 +352,9 @@ def _about_limit(table: Table, clean_from: float | None) -> str:
         return "the table has no rating, dwell time or flag: what needs flags is left out"
     values = table.frame["value"]
     span = f"{table.columns[table.quality]} runs from {values.min():g} to {values.max():g}, median {values.median():g}; "
+    outside = ~values.between(1, 5)
+    if table.quality == "rating" and 0 < outside.mean() < 0.05:
+        span += f"{outside.sum()} of {len(values)} lie outside 1 to 5: leave those rows out if they are errors, then 3 is the usual value; "
     return span + ("the lowest one of a true positive" if clean_from is not None else "FILL IN the lowest one of a true positive")
 
 

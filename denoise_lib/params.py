@@ -123,7 +123,8 @@ def note(values: dict) -> str:
     if "clean_from" in card:  # of a table of one's own: what its data were made with, whichever notebook asks
         values = values | {"clean_from": card["clean_from"]}
     changed = ", ".join(f"{key}={values[key]} instead of {released[key]}" for key in _changed(values))
-    remarks = [f"not the released settings: {changed}"] if changed else []
+    file = "the params file's" if released["ratings"] else "the released"  # of a table of one's own nothing was released
+    remarks = [f"not {file} settings: {changed}"] if changed else []
     remarks += card.get("warnings", [])
     if values.get("use_records") and (differing := runs.records_of_other_data(dataset)):
         remarks.append(f"records of runs with another {', another '.join(differing)} than the one here")

@@ -228,13 +228,14 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
 
 
 def selection_says(table: pd.DataFrame) -> str:
-    """T-CE minus CE under each rule, Recall, as text: means only, untested."""
+    """What minus CE under each rule, Recall, as text: means only, untested. T-CE, and what uses the flags."""
     wide = table[table["metric"] == "recall"].pivot(index=["backbone", "method"], columns="selector", values="mean")
     lines = []
-    for backbone in table["backbone"].unique():
-        gains = (wide.loc[backbone, "T-CE"] - wide.loc[backbone, "CE"]).dropna()[table["selector"].unique()]
-        lines.append(f"- {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items()))
-    return "**Here**, T-CE minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
+    for method in ("T-CE", "oracle-drop", "clean-only"):
+        for backbone in table.loc[table["method"] == method, "backbone"].unique():
+            gains = (wide.loc[(backbone, method)] - wide.loc[(backbone, "CE")])[table["selector"].unique()].dropna()
+            lines.append(f"- {method}, {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items()))
+    return "**Here**, methods minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
 
 
 # --------------------------------------------------------------------------------------------------------- sensitivity

@@ -242,7 +242,7 @@ selected = studies.selection_study(runs, k)
 report.publish_table(selected, dataset, "selectors", note, shown=studies.readable_selection(selected))
 
 # %% [markdown]
-# What the rules do to the comparison of T-CE with CE.
+# What the rules do to the comparison of T-CE with CE, and to what removing the noise gains.
 
 # %%
 Markdown(studies.selection_says(selected))

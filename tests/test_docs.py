@@ -24,6 +24,8 @@ def test_adressa_in_the_readme():
     assert (counts.get("better", 0), counts["worse"]) == (0, 1)
     logs = rows[rows["source"].notna() & (rows["source"] != "from memory")]["verdict"].value_counts()
     assert logs.to_dict() == {"reproduced": 16, "within seed noise": 5, "not reproduced (lower)": 3}
+    published = rows[rows["source"].notna() & (rows["source"] != "from memory")]
+    assert published[published["verdict"] == "reproduced"]["backbone"].value_counts().to_dict() == {"GMF": 12, "NeuMF": 4}
 
 
 def test_counts_in_the_readme():
@@ -131,12 +133,20 @@ def test_what_the_readme_says_of_the_diagnostics():
 
     random, popular = table("tce_against_random"), table("tce_against_popularity")
     assert [counts(rows["at_same_step"]) for _, rows in random.groupby("backbone", sort=False)] == [(3, 0), (0, 0), (0, 1)]
-    assert len(popular) == 12 and counts(popular["at_same_step"]) == (0, 5)
+    assert len(popular) == 12 and counts(popular["at_same_step"]) == (0, 5) and counts(popular["at_own_steps"]) == (12, 0)
+    assert counts(controls.query("method == 'T-CE'")["against_ce"]) == (3, 0)
 
     recall = table("selectors").query("metric == 'recall'").pivot(index=["backbone", "selector"], columns="method", values="mean")
     gain = (recall["T-CE"] - recall["CE"]).round(3)
     assert (gain["GMF", "own loss"], gain["GMF", "plain CE"]) == (0.030, -0.061)
     assert (gain["CDAE", "own loss"], gain["CDAE", "plain CE"], gain["CDAE", "last step"]) == (0.018, -0.032, -0.003)
+    by_recall = recall.xs("Recall@20", level="selector")
+    without_noise = by_recall[["clean-only", "oracle-drop"]].sub(by_recall["CE"], axis=0).round(3)
+    assert without_noise.loc[["GMF", "NeuMF", "CDAE"], "clean-only"].tolist() == [0.009, 0.011, -0.005]
+    assert without_noise.loc[["GMF", "NeuMF", "CDAE"], "oracle-drop"].tolist() == [0.013, 0.009, 0.003]
+    selectors = table("selectors").query("metric == 'recall' and selector == 'own loss'")
+    steps = selectors.pivot(index="backbone", columns="method", values="mean_step")
+    assert (steps["popularity-drop"] < steps["T-CE"] / 2).all()
 
     memorised = table("memorisation").set_index(["backbone", "point"])
     assert memorised.loc[("GMF", "selected"), ["loss_false", "loss_true"]].round(2).tolist() == [0.40, 0.26]
@@ -171,7 +181,7 @@ def test_what_the_readme_says_of_the_extra_feedback():
 
     assert counts("fine-tuning", "warm-up", "colliding inference (own-positives)") == (216, 0, 6)
     assert counts("warm-up")[2] == 6 and counts("weighted") == (48, 0, 0) and counts("known-only") == (48, 0, 24)
-    assert counts("colliding inference (all)")[:2] == (36, 1)
+    assert counts("colliding inference (all)")[:2] == (36, 1) and counts("colliding inference (learned)")[:2] == (36, 0)
     every = ("fine-tuning", "warm-up", *(f"colliding inference ({space})" for space in ("own-positives", "learned", "all")))
     assert counts(*every)[:2] == (288, 1)
     recall = table.query("metric == 'recall' and k == 20")
@@ -217,6 +227,7 @@ def test_what_the_readme_says_of_speed_and_memory():
     assert (round(gpu["NeuMF epoch"]), round(gpu["CDAE epoch"])) == (13, 25)
     memory = re.findall(r"(?m)^\| (\w+):.*\|\s*([\d.]+)\s*\|$", (folder / "memory.md").read_text())
     assert {name: round(float(value), 1) for name, value in memory} == {"adressa": 1.4, "amazon_book": 1.8, "ml100k": 0.5, "toy": 0.4, "yelp": 1.3}
+    assert re.findall(r"(?m)^- (.*): (\d+) minutes", (folder / "full-ml100k.md").read_text()) == [("main table", "15"), ("05", "50"), ("06", "45")]
     growth = pd.read_csv(folder / "growth-gmf.csv")
     slopes = {}
     for varied, rows in growth.groupby("varied"):

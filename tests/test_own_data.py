@@ -201,7 +201,7 @@ def test_another_limit_runs_and_says_so(own, tmp_path, monkeypatch):
     first = params.notebooks()[0]
     execute(first, own / "01_data.ipynb", {key: value for key, value in values.items() if key in params.declared(first)})
     assert datasets.card("mine")["clean_from"] == 4
-    assert params.note({"dataset": "mine"}) == "not the released settings: clean_from=4 instead of 3"  # in the other notebooks too
+    assert params.note({"dataset": "mine"}) == "not the params file's settings: clean_from=4 instead of 3"  # in the other notebooks too
 
 
 def test_a_published_name_is_not_taken_over(own, tmp_path):
