@@ -2,17 +2,15 @@
 
     python benchmarks/gpu.py [ml100k] [yelp] [--repeats 3] [--save]
 
-Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so
-are its rankings on the CPU. ``--save`` writes
-benchmarks/results/<gpu>.md.
+Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so are its rankings on the
+CPU. ``--save`` writes benchmarks/results/<gpu>.md.
 """
 
-import argparse
 import datetime
 
 import numpy as np
 import torch
-from speed import SIZES, K, median, models, one_epoch, seconds, show, split_of
+from speed import K, arguments, median, models, one_epoch, seconds, show, split_of
 
 from denoise_lib.environment import environment
 from denoise_lib.evaluation import evaluate, ranking_task
@@ -21,10 +19,7 @@ MOST_ROWS, MOST_USERS = 100_000, 100  # an epoch is timed on so many rows, and a
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("size", nargs="*", default=["ml100k"], help=f"of {', '.join(SIZES)} (default: ml100k)")
-    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is shown")
-    parser.add_argument("--save", action="store_true", help="writes benchmarks/results/<gpu>.md")
+    parser = arguments(__doc__, repeats=3)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no CUDA device here")

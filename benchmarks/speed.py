@@ -34,16 +34,21 @@ PLAIN_STEPS, PLAIN_USERS, PLAIN_ROWS = 200, 60, 200_000  # beyond these sizes th
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("size", nargs="*", default=["ml100k"], help=f"of {', '.join(SIZES)} (default: ml100k)")
-    parser.add_argument("--repeats", type=int, default=5, help="the median of so many is shown")
-    parser.add_argument("--save", action="store_true", help="writes benchmarks/results/<machine>.md")
-    options = parser.parse_args()
+    options = arguments(__doc__, repeats=5).parse_args()
     torch.set_num_threads(1)
     lines = [f"{datetime.date.today()} · {environment()['cpu']} · torch {torch.__version__} · one thread · medians of {options.repeats}", ""]
     for size in options.size:
         lines += measure(size, options.repeats)
     show(lines, "Speed", environment()["cpu"] if options.save else None)
+
+
+def arguments(doc: str, repeats: int) -> argparse.ArgumentParser:
+    """What the benchmarks of speed understand."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("size", nargs="*", default=["ml100k"], help=f"of {', '.join(SIZES)} (default: ml100k)")
+    parser.add_argument("--repeats", type=int, default=repeats, help="the median of so many is shown")
+    parser.add_argument("--save", action="store_true", help="writes benchmarks/results/<machine>.md")
+    return parser
 
 
 def show(lines: list[str], title: str, machine: str | None) -> None:

@@ -20,9 +20,6 @@ from denoise_lib.train import fit
 
 N_TIMED, N_RANKED = 40, 100  # steps and users
 
-PROCESSES = multiprocessing.get_context("forkserver")  # forked from one that has imported everything, which takes seconds
-PROCESSES.set_forkserver_preload(["torch._dynamo", "denoise_lib.dry_run"])
-
 
 def describe(values: dict, planned: list[runs.Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
@@ -35,11 +32,13 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     sizes = _sizes(expected)
     lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
     lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
+    processes = multiprocessing.get_context("forkserver")  # forked from one that has imported everything, which takes seconds
+    processes.set_forkserver_preload(["torch._dynamo", "denoise_lib.dry_run"])
     total = 0.0
     for backbone in dict.fromkeys(run.backbone for run in planned):
         group = [run for run in planned if run.backbone == backbone]
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
-        with ProcessPoolExecutor(1, mp_context=PROCESSES) as pool:  # one of its own, so that its peak memory is this backbone's
+        with ProcessPoolExecutor(1, mp_context=processes) as pool:  # one of its own, so that its peak memory is this backbone's
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * math.ceil(sizes["train"] * (1 + probe.n_negatives) / probe.batch_size)
         all_seconds = sum(_seconds(run, cost, sizes) for run in group)
@@ -50,7 +49,7 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
             f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
         )
     jobs = values["jobs"] if values["jobs"] != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
-    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side; start-up and the notebooks add a minute or two")
+    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top")
     return "\n".join(lines)
 
 

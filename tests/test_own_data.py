@@ -7,7 +7,6 @@ import yaml
 from conftest import PROJECT
 
 from denoise_lib import cli, datasets, own_data, params, paths, runs
-from denoise_lib.notebooks import execute
 from denoise_lib.recommendations import recommend
 
 
@@ -196,11 +195,12 @@ def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys
 def test_another_limit_runs_and_says_so(own, tmp_path, monkeypatch):
     write(tmp_path / "t.csv", "user,item,rating", *interactions())
     monkeypatch.chdir(tmp_path)  # a path is relative to where one stands
-    assert call("--set=ratings=t.csv", "--dry-run", "mine") == 0
-    values = params.override(params.read("mine"), ["clean_from=4"])
-    first = params.notebooks()[0]
-    execute(first, own / "01_data.ipynb", {key: value for key, value in values.items() if key in params.declared(first)})
+    small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1]", "epochs=1", "eval_every=1", "ramp_steps=2", "jobs=1")]
+    assert call("--set=ratings=t.csv", *small, "mine") == 0
+    assert call("--set=clean_from=4", *small, "mine") == 0
     assert datasets.card("mine")["clean_from"] == 4
+    assert "clean_from=4 instead of 3" in (own / "results" / "mine" / "tables" / "main.md").read_text()
+    assert "ratings" not in (own / "results" / "mine" / "tables" / "main.md").read_text()
     assert params.note({"dataset": "mine"}) == "not the params file's settings: clean_from=4 instead of 3"  # in the other notebooks too
 
 
