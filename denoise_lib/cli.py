@@ -1,4 +1,4 @@
-"""The arguments of ``run_all.sh``: which data sets, which parameters, and the notebooks one after another."""
+"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show them."""
 
 import argparse
 import json
@@ -8,10 +8,11 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import filelock
+import joblib
 
 from denoise_lib import datasets, own_data, params, paths, runs
 
@@ -45,11 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--use-records", action="store_true", help="reads results/<dataset>/records in the place of runs that are not on disk"
     )
-    parser.add_argument(
-        "--full", action="store_true",
-        help="runs 05_diagnostics too, before 02 to 04, since its runs record more and serve them as well, and 06_extra_feedback "
-        "last (an hour each for ml100k)",
-    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
     parser.add_argument(
         "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a CSV or TSV file of interactions, and ends"
     )
@@ -102,7 +99,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         with _only_one(name):
             if values["ratings"]:
                 own_data.prepare(name, values["ratings"], values["columns"], values["clean_from"])
-            if not _run_notebooks(name, values, options.full, arguments):
+            if not _replicate(name, values, options.full, arguments):
                 return 1
     return 0
 
@@ -128,49 +125,63 @@ def _planned(values: dict, full: bool) -> list[runs.Settings]:
     from denoise_lib import extra_studies, studies
 
     extra_studies.checked(values)
-    of_studies = studies.planned(values)
-    stand_ins = {replace(run, diagnostics=None) for run in of_studies if run.diagnostics}  # they record the same and more
-    return [run for run in dict.fromkeys(of_studies + main + extra_studies.planned(values)) if run not in stand_ins]
+    return runs.distinct(studies.planned(values) + main + extra_studies.planned(values))
 
 
-def _run_notebooks(name: str, values: dict, full: bool, arguments: list[str]) -> bool:
+def _replicate(name: str, values: dict, full: bool, arguments: list[str]) -> bool:
+    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by side:
+    they find every run on disk and write files of their own. False where something failed."""
     from denoise_lib import verdicts  # these take seconds to import: papermill, matplotlib
-    from denoise_lib.notebooks import NotebookFailed, execute
+    from denoise_lib.notebooks import NotebookFailed
 
-    # The bars of the notebooks end up on this process's stderr: fit them to it.
-    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
-    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))
-    folder = paths.results(name) / "notebooks"
-    for notebook in _notebooks(full):
-        started = time.perf_counter()
-        print(f"{name}: {notebook.stem} …", file=sys.stderr, flush=True)
-        given = {key: value for key, value in values.items() if key in params.declared(notebook)}
-        try:
-            execute(notebook, folder / f"{notebook.stem}.ipynb", given)
-        except NotebookFailed as failure:
-            print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
-            return False
-        print(f"{name}: {notebook.stem} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))  # bars of notebooks end up on this stderr
+    first, *others = _notebooks(full)
+    try:
+        _execute(name, first, values)
+        runs.compute_missing(_planned(values, full), values["jobs"], f"{name}: runs", values["use_records"])
+        pool = ThreadPoolExecutor(joblib.cpu_count() if values["jobs"] == "auto" else values["jobs"])
+        executed = [pool.submit(_execute, name, notebook, values) for notebook in others]
+        wait(executed)  # one that fails takes no other with it
+        for notebook in executed:
+            notebook.result()
+    except (NotebookFailed, runs.RunsFailed) as failure:
+        print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
+        return False
     verdicts.write()
-    note = params.note(values)
-    print(f"{name}: finished{f' ({note})' if note else ''}")
-    for line in verdicts.at_a_glance(name):
-        print(f"  {line}")
-    for what, where in (
-        ("tables", paths.results(name) / "tables"),
-        ("one row per run", paths.results(name) / "runs.csv"),
-        ("executed notebooks", folder),
-        ("figures", paths.figures(name)),
-        ("verdicts", paths.home() / "VERDICTS.md"),
-    ):
-        print(f"  {what:18}  {os.path.relpath(where)}")
+    print(_summary(name, values))
     return True
 
 
 def _notebooks(full: bool) -> list[Path]:
-    """01 to 04; with 05 before 02, whose runs are then there: those of 05 record the same and more; and 06 last."""
-    by_number = {notebook.stem[:2]: notebook for notebook in params.notebooks()}  # 07 is opened by hand
-    return [by_number[number] for number in (("01", "05", "02", "03", "04", "06") if full else ("01", "02", "03", "04"))]
+    """01 to 04, or to 06; 07 is opened by hand."""
+    return [notebook for notebook in params.notebooks() if notebook.stem[:2] <= ("06" if full else "04")]
+
+
+def _execute(name: str, notebook: Path, values: dict) -> None:
+    from denoise_lib.notebooks import execute
+
+    started = time.perf_counter()
+    print(f"{name}: {notebook.stem} …", file=sys.stderr, flush=True)
+    given = {key: value for key, value in values.items() if key in params.declared(notebook)}
+    execute(notebook, paths.results(name) / "notebooks" / f"{notebook.stem}.ipynb", given)
+    print(f"{name}: {notebook.stem} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _summary(name: str, values: dict) -> str:
+    """What a data set's runs show, and where everything lies."""
+    from denoise_lib import verdicts
+
+    note = params.note(values)
+    lines = [f"{name}: finished{f' ({note})' if note else ''}", *(f"  {line}" for line in verdicts.at_a_glance(name))]
+    for what, where in (
+        ("tables", paths.results(name) / "tables"),
+        ("one row per run", paths.results(name) / "runs.csv"),
+        ("executed notebooks", paths.results(name) / "notebooks"),
+        ("figures", paths.figures(name)),
+        ("verdicts", paths.home() / "VERDICTS.md"),
+    ):
+        lines.append(f"  {what:18}  {os.path.relpath(where)}")
+    return "\n".join(lines)
 
 
 def _only_one(name: str) -> filelock.FileLock:

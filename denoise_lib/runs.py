@@ -38,8 +38,8 @@ from denoise_lib.methods import build_model, load_split, n_steps, training_split
 from denoise_lib.settings import BACKBONES, METHODS, RESULT_VERSION, Settings, plan
 
 __all__ = [
-    "BACKBONES", "METHODS", "RESULT_VERSION", "Run", "Settings", "build_model", "compute", "found", "keep_record", "load_run",
-    "load_split", "map_runs", "n_steps", "plan", "record_of", "training_split",
+    "BACKBONES", "METHODS", "RESULT_VERSION", "Run", "RunsFailed", "Settings", "build_model", "compute", "compute_missing", "found",
+    "keep_record", "load_run", "load_split", "map_runs", "n_steps", "plan", "record_of", "training_split",
 ]  # fmt: skip
 
 
@@ -79,10 +79,20 @@ class Run:
         return model.eval()
 
 
+class RunsFailed(RuntimeError):
+    """Some runs failed; the message names each with its settings and what happened."""
+
+
 def map_runs(
     settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
 ) -> list[Run]:
-    """Computes the runs that are not on disk yet and returns all, in the order asked for.
+    """Computes the runs that are not on disk yet and returns all, in the order asked for: :func:`compute_missing`, then reading."""
+    compute_missing(settings, jobs, label, use_records)
+    return [load_run(run, found(run, use_records)) for run in settings]
+
+
+def compute_missing(settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False) -> None:
+    """Computes the runs that are not on disk yet.
 
     Args:
         settings: the runs; repeated ones are computed once.
@@ -91,13 +101,17 @@ def map_runs(
         use_records: a run that is not on disk but has a record is read from it and not computed.
 
     Raises:
-        RuntimeError: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
+        RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    first_stages = [first for run in settings for first in run.pretrained]
-    for stage, name in ((first_stages, f"{label}, first stages"), (settings, label)):
-        missing = [run for run in dict.fromkeys(stage) if not found(run, use_records)]
-        _compute_all(missing, jobs, name)
-    return [load_run(run, found(run, use_records)) for run in settings]
+    _compute_all([run for run in distinct(settings) if not found(run, use_records)], jobs, label)
+
+
+def distinct(settings: list[Settings]) -> list[Settings]:
+    """Each run once, first the runs that others start from; without those for which another one stands, since it records the
+    same and more."""
+    every = dict.fromkeys([*(first for run in settings for first in run.pretrained), *settings])
+    stood_for = {replace(run, diagnostics=None) for run in every if run.diagnostics}
+    return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
 
 
 def found(run: Settings, use_records: bool = False) -> Path | None:
@@ -167,14 +181,14 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         elif jobs == 1:
             outcomes = (_attempt(run, show(run)) for run in missing)
         else:
-            outcomes = workers.outcomes(missing, jobs, show)
+            outcomes = workers.outcomes(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
         for run, failure in outcomes:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()
             if failure:
                 failures.append(f"{run.name}: {failure.strip().splitlines()[-1]}\n{run}\n{failure}")
     if failures:
-        raise RuntimeError(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + "\n".join(failures))
+        raise RunsFailed(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + "\n".join(failures))
 
 
 def _side_by_side(missing: list[Settings]) -> int:
@@ -220,15 +234,16 @@ def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Setti
     with client:
         names = dict.fromkeys(run.dataset for run in missing)
         data = {name: client.scatter(datasets.load(name), broadcast=True, hash=False) for name in names}
-        run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _pretrained(run), pure=False): run for run in missing}
-        for future in as_completed(run_of):
-            run = run_of[future]
-            if future.status == "finished":
-                _write(run, future.result())
-                yield run, None
-            else:
-                yield run, "".join(traceback.format_exception(future.exception(), limit=-4))
-            future.release()
+        for stage in ([run for run in missing if not run.pretrained], [run for run in missing if run.pretrained]):
+            run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _pretrained(run), pure=False): run for run in stage}
+            for future in as_completed(run_of):
+                run = run_of[future]
+                if future.status == "finished":
+                    _write(run, future.result())
+                    yield run, None
+                else:
+                    yield run, "".join(traceback.format_exception(future.exception(), limit=-4))
+                future.release()
 
 
 _ONE_RUN = threading.Lock()  # in a worker with several threads too: torch's threads and generators are the process's
@@ -254,6 +269,8 @@ def compute(run: Settings, progress: Callable | None = None) -> None:
 
 
 def _pretrained(run: Settings) -> list[torch.nn.Module]:
+    if lacking := [first.name for first in run.pretrained if not found(first)]:
+        raise RuntimeError(f"it starts from {' and '.join(lacking)}, which failed")
     return [load_run(first, found(first)).model() for first in run.pretrained]
 
 

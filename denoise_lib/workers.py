@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
@@ -15,30 +14,43 @@ from queue import SimpleQueue
 from denoise_lib.settings import Settings
 
 
-def outcomes(missing: list[Settings], jobs: int, show: Callable[[Settings], Callable]) -> Iterator[tuple[Settings, str | None]]:
+def outcomes(
+    missing: list[Settings], jobs: int, show: Callable[[Settings], Callable], is_ready: Callable[[Settings], bool]
+) -> Iterator[tuple[Settings, str | None]]:
     """Computes runs in ``jobs`` processes: (run, None) as each is finished, (run, what happened) as each fails.
 
     ``show(run)`` is called with (step, number of steps, validation loss) at each of its evaluation points.
+    A run that is not ready, since it starts from others, waits for them.
     A process that dies, killed by hand or for want of memory, is replaced; its run is reported and not tried again.
     """
-    queue = deque(missing)
+    queue = list(missing)
     busy: dict = {}  # what a worker answers on -> the worker
+
+    def next_run() -> Settings | None:
+        # With nothing under way, what a run waits for has failed: it is given out all the same, to say so.
+        run = next(filter(is_ready, queue), queue[0] if queue and not busy else None)
+        if run:
+            queue.remove(run)
+        return run
+
     try:
         while queue or busy:
-            while queue and len(busy) < jobs:
+            while len(busy) < jobs and (run := next_run()):
                 worker = _Worker()
                 busy[worker.answers] = worker
-                worker.send(queue.popleft())
+                worker.send(run)
             for answers in wait(list(busy)):
                 worker = busy[answers]
                 run, answer = worker.run, worker.receive()
                 if isinstance(answer, tuple):
                     show(run)(*answer)
                     continue
-                if queue and not worker.has_died:
-                    worker.send(queue.popleft())
+                del busy[answers]
+                if not worker.has_died and (following := next_run()):
+                    busy[answers] = worker
+                    worker.send(following)
                 else:
-                    busy.pop(answers).end()
+                    worker.end()
                 yield run, answer
     finally:
         for worker in busy.values():

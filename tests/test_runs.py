@@ -174,6 +174,26 @@ def test_a_failure_begins_with_its_cause(home, options):
     assert "keeps nothing of a batch" in "\n".join(str(error.value).splitlines()[:3])
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_waits_for_those_it_starts_from_and_says_that_they_failed(home, options, jobs):
+    (sound,), (broken,) = plan(["CE"], **options), plan(["T-CE"], **options | {"max_drop_rate": 0.999, "ramp_steps": 1})
+    known = replace(sound, strategy="fine-tuning", known_share=0.2, epochs=1)
+    follows, orphan = replace(known, pretrained=(sound,)), replace(known, pretrained=(broken,))
+    assert runs.distinct([follows, orphan, sound]) == [sound, broken, follows, orphan]
+    with pytest.raises(runs.RunsFailed, match="2 of 4 runs failed") as error:
+        map_runs([follows, orphan, sound], jobs=jobs)
+    assert f"it starts from {broken.name}, which failed" in str(error.value)
+    assert runs.found(sound) and runs.found(follows)
+
+
+def test_a_run_that_records_more_stands_for_the_one_that_does_not(options):
+    (plain,) = plan(["CE"], **options)
+    (with_diagnostics,) = plan(["CE"], **options, diagnostics=True)
+    tuned = replace(plain, strategy="fine-tuning", known_share=0.2, pretrained=(plain,))
+    assert runs.distinct([tuned, plain, with_diagnostics]) == [with_diagnostics, tuned]
+    assert runs.distinct([tuned]) == [plain, tuned]
+
+
 def test_results_do_not_make_the_code_dirty(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for name in ("denoise_lib/code.py", "results/toy/runs.csv"):
@@ -202,7 +222,7 @@ def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, options,
 def test_runs_side_by_side_say_where_they_are(home, options):
     planned = plan(["CE"], **options | {"seeds": [1, 2], "eval_every": 1})  # many messages at once must not hold up the last
     said = []
-    ended = list(workers.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where))))
+    ended = list(workers.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True))
     assert {run.seed for run, failure in ended if failure is None} == {1, 2}
     for run in map_runs(planned):
         points = run.history[["step", "valid_loss"]].to_numpy().tolist()

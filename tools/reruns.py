@@ -1,9 +1,10 @@
-"""Compares runs that were made twice: those of the main table with those of 05_diagnostics, which train the same way.
+"""Compares runs that were made twice: those of the main table with those of 05_diagnostics, which train the same way, and with
+those under results/<dataset>/reruns, records (run.json, history.csv, metrics.csv) that stand there for this comparison only.
 
     python tools/reruns.py adressa
 
-Reads results/<dataset>/records and writes results/<dataset>/tables/reruns.csv and .md: for each pair with the same settings,
-where each was made (processor or GPU, commit), both selected steps, and both means of Recall and NDCG.
+Writes results/<dataset>/tables/reruns.csv and .md: for each pair with the same settings, where each was made (processor or GPU,
+commit), both selected steps, and both means of Recall and NDCG.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def record(folder) -> dict:
     means = means[means["metric"].isin(PAPER_METRICS)]
     return {
         "key": json.dumps({name: settings[name] for name in sorted(settings) if settings[name] not in UNUSED and name not in ELSEWHERE}),
-        "again": bool(settings.get("diagnostics")),
+        "again": bool(settings.get("diagnostics")) or folder.parent.name == "reruns",
         "run": f"{settings['backbone']} {settings['method']} seed {settings['seed']}",
         "made on": environment["gpu"] if settings["device"] == "cuda" else environment["cpu"],
         "commit": environment["commit"],
@@ -55,7 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    table = compared([record(file.parent) for file in sorted((paths.results(dataset) / "records").glob("*/run.json"))])
+    files = [file for name in ("records", "reruns") for file in sorted((paths.results(dataset) / name).glob("*/run.json"))]
+    table = compared([record(file.parent) for file in files])
     shown = table.map(lambda value: f"{value:+.5f}" if isinstance(value, float) else value)
     publish_table(table, dataset, "reruns", shown=shown)
     print(shown[["run", "made on", "again on", "steps", "largest difference"]].to_string(index=False))
