@@ -1,6 +1,7 @@
 """Run folders: whole or absent, read instead of computed, the same bits wherever they are computed."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -99,8 +100,9 @@ def test_a_killed_run_costs_no_other(home, options):
     long, *short = plan(["CE"], **options) + plan(["CE"], **options | {"seeds": [2, 3, 4]})
     long = replace(long, epochs=20_000)  # minutes, if it were not killed
 
-    def workers():  # other children may be left of other tests
-        return [process for process in psutil.Process().children() if "denoise_lib.workers" in process.cmdline()]
+    def workers():  # process_iter minds that one may end while it is looked at
+        processes = psutil.process_iter(["ppid", "cmdline"])
+        return [p for p in processes if p.info["ppid"] == os.getpid() and "denoise_lib.workers" in (p.info["cmdline"] or ())]
 
     def kill_the_long_one():
         wait_until(lambda: all(run.folder.exists() for run in short) and len(workers()) == 1)
