@@ -419,13 +419,15 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
 
 
 def panels(
-    points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, zero: float | None = None
-) -> Figure:
+    points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, ordered: bool = True,
+    zero: float | None = None,
+) -> Figure:  # fmt: skip
     """Means with their intervals ``mean, low, high`` against ``x``: a line per value of ``line``, a panel per value of
     ``column`` and ``row``. The vertical axes of a row are shared, and ``row``'s values label them.
 
     Args:
         x: a column of numbers with bands around the lines, or with ``named`` of names at equal distances with error bars.
+        ordered: False for names without an order, which no line joins.
         zero: height of a thin horizontal line.
     """
     rows, columns, lines = (list(dict.fromkeys(points[of])) for of in (row, column, line))
@@ -442,14 +444,17 @@ def panels(
                 if named:
                     at = [names.index(value) + spread * (place / max(1, len(lines) - 1) - 0.5) for value in drawn[x]]
                     errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
+                    drawn_as = style if ordered else style | {"linestyle": "none"}
                     marker = MARKERS[place % len(MARKERS)]
-                    axis.errorbar(at, drawn["mean"], errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=name, **style)
+                    axis.errorbar(at, drawn["mean"], errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=name, **drawn_as)
                 else:
                     axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, **style)
                     axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style["color"], alpha=0.15, linewidth=0)
             if named:
                 labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
                 axis.set_xticks(range(len(names)), labels, fontsize=8)
+                if not ordered:
+                    axis.tick_params("x", labelrotation=90, labelbottom=in_row == rows[-1])
                 axis.set_xlim(-0.5, len(names) - 0.5)
             if zero is not None:
                 axis.axhline(zero, color="#999999", linewidth=0.8)

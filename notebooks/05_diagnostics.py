@@ -248,13 +248,12 @@ report.publish_table(selected, dataset, "selectors", note, shown=studies.readabl
 Markdown(studies.selection_says(selected))
 
 # %% [markdown]
-# The paper's three methods as a figure. The rules from left to right are numbered as the table's columns. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
+# The paper's three methods as a figure. No line joins the rules, since they have no order. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
 
 # %%
 ruled = report.with_metric(selected[selected["method"].isin(METHODS)])
-ruled = ruled.assign(rule=ruled["selector"].map({name: str(n + 1) for n, name in enumerate(selected["selector"].unique())}))
 report.publish_figure(
-    report.panels(ruled, x="rule", line="method", column="backbone", row="measured", xlabel="rule of selection", named=True),
+    report.panels(ruled, x="selector", line="method", column="backbone", row="measured", xlabel="", named=True, ordered=False),
     ruled, dataset, "selectors", "Recall and NDCG of CE, T-CE and R-CE under each rule of selection", note,
 )
 

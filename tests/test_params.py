@@ -139,24 +139,6 @@ def test_studies_are_checked_before_any_training(home, assignment, message):
         cli._planned(params.override(params.read("toy"), [assignment]), full=True)
 
 
-def test_a_reduced_run_says_so_and_a_failing_notebook_is_reported(home):
-    done = run_all(*REDUCED, home=home)
-    assert done.returncode == 0, done.stderr
-    assert "epochs=2 instead of 12" in done.stdout and "results/toy/tables" in done.stdout
-    executed = sorted(file.name for file in (home / "results/toy/notebooks").iterdir())
-    assert executed == ["01_data.ipynb", "02_tce.ipynb", "03_rce.ipynb", "04_tables.ipynb"]
-    assert "epochs=2 instead of 12" in (home / "results/toy/tables/main.md").read_text()
-    listed = run_all("--list", *REDUCED, home=home)
-    assert "3 runs finished, 0 missing" in listed.stdout
-
-    failed = run_all("--set", "expected={users: 7}", *REDUCED, home=home)
-    assert failed.returncode == 1
-    for part in ("01_data: cell", "ValueError", "users", "01_data.partial.ipynb", "./run_all.sh --set 'expected={users: 7}'"):
-        assert part in failed.stderr, part
-    assert len(failed.stderr.splitlines()) < 40 and "Traceback" not in failed.stderr
-    assert (home / "results/toy/notebooks/01_data.partial.ipynb").exists()
-
-
 def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
@@ -189,13 +171,30 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home):
 
     again = run_all(*arguments, home=home)
     assert again.returncode == 0, again.stderr
-    assert len(_finished(folder)) == 12 and not executing.exists()
+    assert len(_finished(folder)) == 12
     assert finished.items() <= _finished(folder).items(), "a finished run was computed again"
+
+    # It is a reduced run, and says so.
+    assert "epochs=25 instead of 12" in again.stdout and "results/toy/tables" in again.stdout
+    executed = sorted(file.name for file in (home / "results/toy/notebooks").iterdir())
+    assert executed == ["01_data.ipynb", "02_tce.ipynb", "03_rce.ipynb", "04_tables.ipynb"]
+    assert "epochs=25 instead of 12" in (home / "results/toy/tables/main.md").read_text()
+    assert "12 runs finished, 0 missing" in run_all("--list", *arguments, home=home).stdout
 
 
 def _finished(folder) -> dict[str, str]:
     """Finished runs and their run.json, which holds times and the hashes of the other files."""
     return {file.parent.name: file.read_text() for file in folder.glob("[!.]*/run.json")}
+
+
+def test_a_failing_notebook_is_reported(home):
+    failed = run_all("--set", "expected={users: 7}", *REDUCED, home=home)
+    assert failed.returncode == 1
+    for part in ("01_data: cell", "ValueError", "users", "01_data.partial.ipynb", "./run_all.sh --set 'expected={users: 7}'"):
+        assert part in failed.stderr, part
+    assert len(failed.stderr.splitlines()) < 40 and "Traceback" not in failed.stderr
+    assert (home / "results/toy/notebooks/01_data.partial.ipynb").exists()
+    assert not (home / "results/toy/runs").exists()  # what 01 refuses is not trained on
 
 
 def test_a_second_start_waits_and_says_for_what(home):
