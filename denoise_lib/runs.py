@@ -186,9 +186,19 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()
             if failure:
-                failures.append(f"{run.name}: {failure.strip().splitlines()[-1]}\n{run}\n{failure}")
+                failures.append((run, failure.strip()))
     if failures:
-        raise RunsFailed(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + "\n".join(failures))
+        raise RunsFailed(f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + _described(failures))
+
+
+def _described(failures: list[tuple[Settings, str]]) -> str:
+    """Each failed run with its cause and its settings, and one traceback for each cause."""
+    lines, tracebacks = [], {}
+    for run, failure in failures:
+        cause = failure.splitlines()[-1]
+        lines.append(f"{run.name}: {cause}\n    {run}")
+        tracebacks.setdefault(cause, failure)
+    return "\n".join(lines + [failure for cause, failure in tracebacks.items() if failure != cause])
 
 
 def _side_by_side(missing: list[Settings]) -> int:

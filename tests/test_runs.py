@@ -91,8 +91,16 @@ def test_a_failed_run_is_named_and_the_others_are_kept(home, options):
     for jobs in (1, 2):
         with pytest.raises(RuntimeError, match="1 of .* runs failed.*") as error:
             map_runs([settings[jobs - 1], *broken, settings[2]], jobs=jobs)
-        assert "GMF CE seed 1" in str(error.value) and "diverged" in str(error.value)
+        assert "GMF CE seed 1" in str(error.value) and "diverged" in str(error.value) and "lr=1e+30" in str(error.value)
         assert settings[jobs - 1].folder.exists() and not broken[0].folder.exists()
+
+
+def test_runs_that_fail_alike_show_one_traceback(home, options):
+    with pytest.raises(runs.RunsFailed, match="3 of 3") as error:
+        map_runs(plan(["CE"], **options | {"lr": 1e30, "seeds": [1, 2, 3]}), jobs=1)
+    message = str(error.value)
+    assert message.count("Traceback") == 1 and all(message.count(f"GMF CE seed {seed}: ValueError") == 1 for seed in (1, 2, 3))
+    assert message.count("Settings(") == 3
 
 
 def test_a_killed_run_costs_no_other(home, options):
