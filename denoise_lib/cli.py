@@ -138,7 +138,10 @@ def _replicate(name: str, values: dict, full: bool, arguments: list[str]) -> boo
     first, *others = _notebooks(full)
     try:
         _execute(name, first, values)
-        runs.compute_missing(_planned(values, full), values["jobs"], f"{name}: runs", values["use_records"])
+        planned = _planned(values, full)
+        n_found = sum(bool(runs.found(run, values["use_records"])) for run in planned)
+        print(f"{name}: {len(planned)} runs, {n_found} of them on disk", file=sys.stderr, flush=True)
+        runs.compute_missing(planned, values["jobs"], f"{name}: runs", values["use_records"])
         pool = ThreadPoolExecutor(joblib.cpu_count() if values["jobs"] == "auto" else values["jobs"])
         executed = [pool.submit(_execute, name, notebook, values) for notebook in others]
         wait(executed)  # one that fails takes no other with it
@@ -173,13 +176,15 @@ def _summary(name: str, values: dict) -> str:
 
     note = params.note(values)
     lines = [f"{name}: finished{f' ({note})' if note else ''}", *(f"  {line}" for line in verdicts.at_a_glance(name))]
-    for what, where in (
-        ("tables", paths.results(name) / "tables"),
-        ("one row per run", paths.results(name) / "runs.csv"),
-        ("executed notebooks", paths.results(name) / "notebooks"),
-        ("figures", paths.figures(name)),
-        ("verdicts", paths.home() / "VERDICTS.md"),
-    ):
+    written = {
+        "tables": paths.results(name) / "tables",
+        "one row per run": paths.results(name) / "runs.csv",
+        "executed notebooks": paths.results(name) / "notebooks",
+        "figures": paths.figures(name),
+    }
+    if name in verdicts.TITLES:
+        written["verdicts"] = paths.home() / "VERDICTS.md"
+    for what, where in written.items():
         lines.append(f"  {what:18}  {os.path.relpath(where)}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -28,7 +29,8 @@ def describe(values: dict, planned: list[runs.Settings]) -> str:
     lines = [f"{name}: {len(planned)} runs" + (f", {sum(bool(runs.found(run)) for run in planned)} finished" if is_there else "")]
     files = [paths.data(name) / pattern.format(name) for pattern in FILES.values()]
     missing = [] if is_there else [paths.shown(file) for file in files if not file.is_file()]
-    lines.append(f"  missing files: {', '.join(missing)}; the first run tries to get them" if missing else "  no file is missing")
+    gets_them = f"makes them from {paths.shown(Path(values['ratings']))}" if values["ratings"] else "tries to get them"
+    lines.append(f"  missing files: {', '.join(missing)}; the first run {gets_them}" if missing else "  no file is missing")
     sizes = _sizes(expected)
     lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
     lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
@@ -85,11 +87,13 @@ def _measure(run: runs.Settings, sizes: dict[str, int]) -> dict[str, float]:
     model = runs.build_model(replace(run, backbone="NeuMF") if run.backbone == "NeuMF-pre" else run, split).to(device)
 
     def seconds(n_steps: int, n_valid: int) -> float:
-        rows = slice(0, max(1, n_steps * run.batch_size // (1 + run.n_negatives)))
-        short = replace(split, train=split.train[rows], valid=split.valid[slice(0, n_valid)])
+        """Of some steps, on as many rows as they take, or in several passes over a part that has fewer."""
+        n_rows = max(1, n_steps * run.batch_size // (1 + run.n_negatives))
+        short = replace(split, train=split.train[slice(0, n_rows)], valid=split.valid[slice(0, n_valid)])
+        steps_of_a_pass = math.ceil(len(short.train) * (1 + run.n_negatives) / run.batch_size)
         started = time.perf_counter()
         fit(
-            model, short, methods.loss_of(run), epochs=1, seed=0, batch_size=run.batch_size, lr=run.lr,
+            model, short, methods.loss_of(run), epochs=math.ceil(n_steps / steps_of_a_pass), seed=0, batch_size=run.batch_size, lr=run.lr,
             n_negatives=run.n_negatives, eval_every=10**9, protocol=run.protocol, observed=split.train,
         )  # fmt: skip
         return time.perf_counter() - started

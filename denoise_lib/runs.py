@@ -167,7 +167,8 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         return
     jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
     failures = []
-    with tqdm(total=len(missing), desc=label, unit="run") as bar:
+    # Backbones differ in length: the time that remains is told by the mean so far, not by the latest runs.
+    with tqdm(total=len(missing), desc=label, unit="run", smoothing=0) as bar:
 
         def show(run: Settings) -> Callable:
             def progress(step: int, n_steps: int, valid_loss: float) -> None:

@@ -141,6 +141,7 @@ def test_what_the_readme_says_of_the_diagnostics():
     assert (gain["GMF", "own loss"], gain["GMF", "plain CE"]) == (0.030, -0.061)
     assert (gain["CDAE", "own loss"], gain["CDAE", "plain CE"], gain["CDAE", "last step"]) == (0.018, -0.032, -0.003)
     by_recall = recall.xs("Recall@20", level="selector")
+    assert (by_recall["T-CE"] - by_recall["CE"]).round(3)[["GMF", "NeuMF", "CDAE"]].tolist() == [0.019, 0.009, -0.004]
     without_noise = by_recall[["clean-only", "oracle-drop"]].sub(by_recall["CE"], axis=0).round(3)
     assert without_noise.loc[["GMF", "NeuMF", "CDAE"], "clean-only"].tolist() == [0.009, 0.011, -0.005]
     assert without_noise.loc[["GMF", "NeuMF", "CDAE"], "oracle-drop"].tolist() == [0.013, 0.009, 0.003]
@@ -234,6 +235,13 @@ def test_what_the_readme_says_of_speed_and_memory():
         upper = np.log(rows.iloc[len(rows) // 2 :][["size", "epoch", "ranking"]])
         slopes[varied] = [round(np.polyfit(upper["size"], upper[name], 1)[0], 2) for name in ("epoch", "ranking")]
     assert slopes["interactions"][0] == 1.15 and [slopes[of][1] for of in ("users", "items")] == [0.91, 0.96]
+
+
+def test_what_the_readme_says_of_warm_users():
+    table = pd.read_csv(PROJECT / "results" / "adressa" / "tables" / "main_warm_users.csv").query("metric in ['recall', 'ndcg']")
+    resolved = table[table["against_ce"].isin(["better", "worse"])].set_index(["backbone", "method", "metric", "k"])
+    found = {key: (row["against_ce"], round(row["change"], 4)) for key, row in resolved.iterrows()}
+    assert found == {("GMF", "R-CE", "recall", 3): ("better", 0.0035), ("GMF", "R-CE", "recall", 20): ("worse", -0.0034)}
 
 
 def test_what_the_readme_says_of_the_reruns():

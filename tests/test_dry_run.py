@@ -2,7 +2,7 @@
 
 import re
 
-from denoise_lib import dry_run, params, runs
+from denoise_lib import dry_run, params, runs, train
 
 
 def test_dry_run_of_data_that_are_not_there(home, options):
@@ -12,3 +12,16 @@ def test_dry_run_of_data_that_are_not_there(home, options):
     assert "yelp: 4 runs\n" in text and "missing files: data/yelp/yelp.train.rating, data/yelp/yelp.valid.rating" in text
     assert re.search(r"GMF +4 +48 +729 +\d\.\d GB +\d+\.\d ms", text)  # 3 epochs of 16 steps; (50 + 40) * 8 + 9 weights
     assert "side by side" in text and list(home.iterdir()) == []
+
+
+def test_as_many_steps_are_timed_on_a_small_table(home, options, monkeypatch):
+    (run,) = runs.plan(["CE"], **options)
+    n_steps = []
+
+    def fit(model, split, loss_fn, epochs, batch_size, **others):
+        n_steps.append(epochs * -(-2 * len(split.train) // batch_size))
+        return train.fit(model, split, loss_fn, epochs=epochs, batch_size=batch_size, **others)
+
+    monkeypatch.setattr(dry_run, "fit", fit)
+    cost = dry_run._measure(run, {"users": 50, "items": 40, "train": 100, "valid": 10, "test": 10, "test_users": 10})
+    assert n_steps == [2, 2, 2 + dry_run.N_TIMED, 2] and cost["step"] > 0

@@ -126,13 +126,15 @@ def test_claims_of_the_studies(home):
     two = dict(backbone=["GMF", "GMF", "CDAE", "CDAE"], point=["selected", "last"] * 2)
     judged = verdict_on("memorisation", "memorised late", **two, gap_low=[0.1, 0.1, -0.1, 0.1], loss_false=[1, 0.5, 1, 0.9])
     assert judged.startswith("partly: harder at CE's selected step on 1 of 2 backbones; at the last step a mean loss below ln 2 on 1")
-    drops = dict(backbone=["GMF"], method=["T-CE"], precision=[0.4], at_random=[0.2])
-    assert verdict_on("drops", "mostly false", **drops, precision_low=[0.3]).startswith("partly: precision at the end of training GMF 0.40")
-    assert verdict_on("drops", "mostly false", **drops, precision_low=[0.1]).startswith("not: ")
+    drops = dict(backbone=["GMF", "CDAE"], method=["T-CE", "T-CE"], precision=[0.4, 0.6], at_random=[0.2, 0.2])
+    for lows, name, n_above in (([0.6, 0.6], "reproduced", 2), ([0.3, 0.6], "partly", 2), ([0.3, 0.4], "not", 2), ([0.1, 0.1], "not", 0)):
+        judged = verdict_on("drops", "mostly false", **drops, precision_low=lows)
+        assert judged.startswith(f"{name}: precision at the end of training GMF 0.400 (at random 0.200), CDAE 0.600")
+        assert judged.endswith(f"; above random on {n_above} of 2 backbones")
     groups = dict(method=["T-CE", "T-CE", "CE"], group=["1–3", "4–9", "1–3"])
     assert verdict_on("activity", "least active", **groups, against_ce=["worse", "better", None]) == "not: 0 better, 1 worse, 0 unresolved"
-    grid = dict(method=["CE", "T-CE", "R-CE"], change_low=[None, 0.1, -0.1])
-    assert verdict_on("sensitivity", "grids", **grid) == "partly: above CE (uncorrected interval) in 1 of 2 cells"
+    grid = dict(method=["CE", "T-CE", "R-CE"], change_low=[None, 0.1, -0.2], change_high=[None, 0.2, -0.1])
+    assert verdict_on("sensitivity", "grids", **grid) == "partly: above CE (uncorrected interval) in 1 of 2 cells, below in 1"
     assert verdict_on("tce_against_random", "at random", at_same_step=["better"]) == "reproduced: 1 better, 0 worse, 0 unresolved"
     adressa = verdicts.claims().set_index("claim")["Adressa"]
     open_there = {verdicts.STUDIES[name][0]: adressa[verdicts.STUDIES[name][0]] for name in ("drops", "activity")}

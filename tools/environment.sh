@@ -32,7 +32,7 @@ make_venv() {
     # The stamp is written last: without it, an earlier making was interrupted or was of other versions.
     [ "$(cat "$venv/complete" 2>/dev/null)" = "$stamp" ] && return
     python=$(find_python) || return 1
-    echo "Making .venv from requirements.lock (once; a minute or two) …" >&2
+    echo "Making .venv from requirements.lock (once; two to five minutes) …" >&2
     rm -rf "$venv" &&
         "$python" -m venv "$venv" &&
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$project/requirements.lock" &&
