@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from itertools import product
 
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from denoise_lib import cli, datasets, params, paths, runs
+from denoise_lib.notebooks import NotebookFailed
 
 FILES = sorted((PROJECT / "params").glob("*.yaml"))
 
@@ -195,6 +197,24 @@ def test_a_failing_notebook_is_reported(home):
     assert len(failed.stderr.splitlines()) < 40 and "Traceback" not in failed.stderr
     assert (home / "results/toy/notebooks/01_data.partial.ipynb").exists()
     assert not (home / "results/toy/runs").exists()  # what 01 refuses is not trained on
+
+
+def test_a_notebook_that_fails_takes_no_other_with_it(home, monkeypatch, capsys):
+    executed = []
+
+    def execute(name, notebook, values):
+        if notebook.stem == "02_tce":
+            raise NotebookFailed("02_tce: cell 3 failed with ValueError")
+        time.sleep(0.2)
+        executed.append(notebook.stem)
+
+    monkeypatch.setattr(cli, "_execute", execute)
+    monkeypatch.setattr(runs, "compute_missing", lambda *_: None)
+    datasets.load("toy")
+    assert cli._replicate("toy", params.read("toy"), False, ["toy"]) is False
+    assert executed[0] == "01_data" and sorted(executed) == ["01_data", "03_rce", "04_tables"]
+    errors = capsys.readouterr().err
+    assert "27 runs, 0 of them on disk" in errors and "cell 3 failed" in errors and "Continue, once it is mended, with: ./run_all.sh toy" in errors
 
 
 def test_a_second_start_waits_and_says_for_what(home):
