@@ -154,7 +154,9 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home):
     for when, how in product(("training", "showing"), (signal.SIGKILL, signal.SIGINT)):
         executing.unlink(missing_ok=True)
         started = subprocess.Popen(
-            command, env=os.environ | {"DENOISE_HOME": str(home)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            # As run_all.sh sets it: ten lines of a bar a second would fill the pipe, which is read at the end only.
+            command, env=os.environ | {"DENOISE_HOME": str(home), "TQDM_MININTERVAL": "30"},
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             # Where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
