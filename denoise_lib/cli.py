@@ -144,7 +144,8 @@ def _replicate(name: str, values: dict, full: bool, arguments: list[str]) -> boo
         runs.compute_missing(planned, values["jobs"], f"{name}: runs", values["use_records"])
         pool = ThreadPoolExecutor(joblib.cpu_count() if values["jobs"] == "auto" else values["jobs"])
         executed = [pool.submit(_execute, name, notebook, values) for notebook in others]
-        wait(executed)  # one that fails takes no other with it
+        while wait(executed, timeout=0.2).not_done:  # one that fails takes no other with it
+            pass  # awake again and again: Ctrl-C that the system gives to another thread is only seen by one that is awake
         for notebook in executed:
             notebook.result()
     except (NotebookFailed, runs.RunsFailed) as failure:
