@@ -119,13 +119,13 @@ def _whole_path(assignment: str) -> str:
 
 def _planned(values: dict, full: bool) -> list[runs.Settings]:
     """The runs that the notebooks will ask for."""
-    main = runs.plan(runs.METHODS, **params.of_runs(values))
-    if not full:
-        return main
-    from denoise_lib import extra_studies, studies
+    wanted = runs.plan(runs.METHODS, **params.of_runs(values))
+    if full:
+        from denoise_lib import extra_studies, studies
 
-    extra_studies.checked(values)
-    return runs.distinct(studies.planned(values) + main + extra_studies.planned(values))
+        extra_studies.checked(values)
+        wanted = studies.planned(values) + wanted + extra_studies.planned(values)
+    return runs.distinct(wanted)
 
 
 def _replicate(name: str, values: dict, full: bool, arguments: list[str]) -> bool:
@@ -145,7 +145,7 @@ def _replicate(name: str, values: dict, full: bool, arguments: list[str]) -> boo
         pool = ThreadPoolExecutor(joblib.cpu_count() if values["jobs"] == "auto" else values["jobs"])
         executed = [pool.submit(_execute, name, notebook, values) for notebook in others]
         while wait(executed, timeout=0.2).not_done:  # one that fails takes no other with it
-            pass  # awake again and again: Ctrl-C that the system gives to another thread is only seen by one that is awake
+            pass  # awake again and again: in one long wait Ctrl-C was seen to get lost on a busy machine
         for notebook in executed:
             notebook.result()
     except (NotebookFailed, runs.RunsFailed) as failure:

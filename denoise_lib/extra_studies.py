@@ -96,7 +96,8 @@ def colliding(
 ) -> Colliding:  # fmt: skip
     """Colliding inference with trained models. Neighbours and λ of each run and space are those with the highest Recall at
     the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for every share with CE and
-    for ``compared_share`` with the others; the other two spaces use no extra feedback, so they have no share. ``jobs`` runs are done side by side, in threads."""
+    for ``compared_share`` with the others; the other two spaces use no extra feedback, so they have no share. ``jobs`` runs are
+    done side by side, in threads."""
     tasks = ranking_task(split, validation_sample(split), [split.train]), ranking_task(split, split.test, [split.train, split.valid])
     arguments = split, *tasks, shares, compared_share, ns, sorted(lambdas, reverse=True), ks
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run

@@ -427,7 +427,7 @@ def panels(
 
     Args:
         x: a column of numbers with bands around the lines, or with ``named`` of names at equal distances with error bars.
-        ordered: False for names without an order, which no line joins.
+        ordered: False for names without an order, which no line joins; they are written upright.
         zero: height of a thin horizontal line.
     """
     rows, columns, lines = (list(dict.fromkeys(points[of])) for of in (row, column, line))

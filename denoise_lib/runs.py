@@ -80,7 +80,7 @@ class Run:
 
 
 class RunsFailed(RuntimeError):
-    """Some runs failed; the message names each with its settings and what happened."""
+    """Some runs failed, or none could start: the message names each with its settings, and says what happened."""
 
 
 def map_runs(
@@ -103,7 +103,8 @@ def compute_missing(settings: list[Settings], jobs: int | str = "auto", label: s
     Raises:
         RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    _compute_all([run for run in distinct(settings) if not found(run, use_records)], jobs, label)
+    missing = [run for run in settings if not found(run, use_records)]
+    _compute_all([run for run in distinct(missing) if not found(run)], jobs, label)  # what others start from needs its weights
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:
@@ -237,16 +238,23 @@ def _on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Setti
     try:
         from distributed import Client, as_completed
     except ModuleNotFoundError:
-        raise RuntimeError("DENOISE_DASK_SCHEDULER is set but Dask is not installed: pip install -e '.[cluster]'") from None
+        raise RunsFailed("DENOISE_DASK_SCHEDULER is set but Dask is not installed: pip install -e '.[cluster]'") from None
     try:
         client = Client(scheduler)
     except (OSError, ValueError) as error:
-        raise RuntimeError(f"DENOISE_DASK_SCHEDULER: no scheduler answers at {scheduler} ({error})") from None
+        raise RunsFailed(f"DENOISE_DASK_SCHEDULER: no scheduler answers at {scheduler} ({error})") from None
     with client:
         names = dict.fromkeys(run.dataset for run in missing)
         data = {name: client.scatter(datasets.load(name), broadcast=True, hash=False) for name in names}
         for stage in ([run for run in missing if not run.pretrained], [run for run in missing if run.pretrained]):
-            run_of = {client.submit(_in_cluster_worker, run, data[run.dataset], _pretrained(run), pure=False): run for run in stage}
+            run_of = {}
+            for run in stage:
+                try:
+                    first_stages = _pretrained(run)
+                except RuntimeError as error:
+                    yield run, str(error)
+                    continue
+                run_of[client.submit(_in_cluster_worker, run, data[run.dataset], first_stages, pure=False)] = run
             for future in as_completed(run_of):
                 run = run_of[future]
                 if future.status == "finished":

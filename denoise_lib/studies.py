@@ -228,7 +228,7 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
 
 
 def selection_says(table: pd.DataFrame) -> str:
-    """What minus CE under each rule, Recall, as text: means only, untested. T-CE, and what uses the flags."""
+    """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only, untested."""
     wide = table[table["metric"] == "recall"].pivot(index=["backbone", "method"], columns="selector", values="mean")
     lines = []
     for method in ("T-CE", "oracle-drop", "clean-only"):

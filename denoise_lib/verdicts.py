@@ -133,7 +133,7 @@ def _table(dataset: str, name: str) -> pd.DataFrame | None:
 # ------------------------------------------------------------------------------------------------------------- claims
 
 FROM_MEMORY = {  # what is known of the paper's own numbers
-    "clean_training": "from memory: NeuMF on Adressa Recall@20 .4040 clean, .3081 normal (not the .3159 of its main table)",
+    "clean_training": "from memory: NeuMF on Adressa Recall@20 .4040 clean, .3081 normal, which is not CE's number in its main table",
 }
 NOT_MEASURED = "not yet measured"
 NO_FLAGS = "cannot be checked (the train part at hand has no flags)"

@@ -3,11 +3,12 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from conftest import wait_until
 
-from denoise_lib.runs import map_runs, plan
+from denoise_lib.runs import RunsFailed, map_runs, plan
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -73,7 +74,18 @@ def test_a_failing_run_is_named_and_the_others_are_kept(cluster, tmp_path, monke
     assert good.folder.exists() and not bad.folder.exists()
 
 
+def test_a_run_starts_from_others_and_says_that_they_failed(cluster, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
+    monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
+    good, bad = plan(["CE"], **options)[0], plan(["CE"], **options | {"lr": 1e30})[0]
+    tuned = [replace(good, strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(first,)) for first in (bad, good)]
+    with pytest.raises(RunsFailed, match="2 of 4 runs failed") as error:
+        map_runs(tuned, 1)
+    assert f"it starts from {bad.name}, which failed" in str(error.value)
+    assert [run.folder.exists() for run in tuned] == [False, True]
+
+
 def test_no_scheduler(home, monkeypatch, options):
     monkeypatch.setenv("DENOISE_DASK_SCHEDULER", "tcp://127.0.0.1:1")
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(RuntimeError, match="no scheduler answers at tcp"):
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(RunsFailed, match="no scheduler answers at tcp"):
         map_runs(plan(["CE"], **options), 1)

@@ -184,7 +184,9 @@ def test_what_the_readme_says_of_the_extra_feedback():
     assert counts("warm-up")[2] == 6 and counts("weighted") == (48, 0, 0) and counts("known-only") == (48, 0, 24)
     assert counts("colliding inference (all)")[:2] == (36, 1) and counts("colliding inference (learned)")[:2] == (36, 0)
     every = ("fine-tuning", "warm-up", *(f"colliding inference ({space})" for space in ("own-positives", "learned", "all")))
-    assert counts(*every)[:2] == (288, 1)
+    assert counts(*every) == (288, 1, 6)
+    unmoved = table[(table["strategy"] != "plain") & (table["change"] == 0) & (table["change_low"] == 0)]
+    assert len(unmoved) == 12 and set(unmoved["backbone"]) == {"CDAE"} and unmoved["strategy"].str.startswith("colliding").all()
     recall = table.query("metric == 'recall' and k == 20")
     assert (recall[recall["strategy"] == "known-only"]["change"] < 0).all()
     tuned = recall.query("strategy == 'fine-tuning' and known_share == 0.2").set_index(["method", "backbone"])["change"]

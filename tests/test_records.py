@@ -1,6 +1,7 @@
 """Records: tables without training, and never by default."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,12 @@ def test_a_record_stands_for_its_run(recorded, options):
     assert len(run.metrics) and run.selected_step == run.info["selected_step"]
     (other,) = runs.plan(["CE"], **options | {"epochs": 2})
     assert runs.found(other, use_records=True) is None
+
+
+def test_a_record_has_no_weights_to_start_from(recorded):
+    tuned = replace(recorded[0], strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(recorded[0],))
+    runs.map_runs([recorded[0], tuned], jobs=1, use_records=True)
+    assert recorded[0].folder.exists() and tuned.folder.exists()
 
 
 def test_default_computes(recorded):

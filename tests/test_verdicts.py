@@ -2,6 +2,7 @@
 
 from math import nan, sqrt
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -108,6 +109,19 @@ def test_page_from_a_table(home):
 )
 def test_claims_are_counted(outcomes, name):
     assert verdicts._counted(pd.Series(outcomes)).startswith(f"{name}: ")
+
+
+def test_the_tally_counts_numbers_outside_the_prediction_interval():
+    rows = pd.DataFrame(
+        {
+            "dataset": "adressa", "source": ["a.log", "b.log", "from memory", "c.log"], "published": [0.5, 0.7, 0.5, 0.5],
+            "prediction_low": [0.4, 0.4, 0.6, np.nan], "prediction_high": [0.6, 0.6, 0.8, np.nan],
+            "verdict": ["reproduced", "reproduced", "reproduced", "not run"],
+        }
+    )  # fmt: skip
+    tally = verdicts._tally(rows).set_index(["published", "verdict"])
+    assert tally["numbers"].to_dict() == {("logs", "reproduced"): 2, ("from memory", "reproduced"): 1, ("logs", "not run"): 1}
+    assert tally["outside one more run"].tolist() == ["1", "1", "–"]
 
 
 def test_claims_of_the_studies(home):
