@@ -8,4 +8,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 # Progress bars: two lines a second on a terminal, two a minute in a log.
 export TQDM_MININTERVAL=${TQDM_MININTERVAL:-$([ -t 2 ] && echo 0.5 || echo 30)}
-exec "$PYTHON" -m denoise_lib.cli "$@"
+exec "$PYTHON" -m replication "$@"

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, diags, vstack
 from torch import Tensor
 
 from denoise_lib.data import Interactions, Split
-from denoise_lib.evaluation import RankingTask, evaluate, ranking_task, validation_sample
+from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, validation_sample
 
 NEIGHBOURS = (10, 20, 50, 100, 200, 500, 1000)
 REGULARISATION = (10, 30, 100, 300, 1000, 3000)
@@ -107,11 +107,6 @@ def baselines(split: Split, ks) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "setting", "users", "metric", "k", "value"])
 
 
-def settings_table(baselines: pd.DataFrame) -> pd.DataFrame:
-    """What each baseline was given: its chosen hyper-parameter, or why it was left out."""
-    return baselines[["method", "setting"]].drop_duplicates().set_index("method")
-
-
 def _models(split: Split, ks):
     """(method, setting, model) of each baseline, one after another, since each may need much memory."""
     interactions = split.matrix(split.train)
@@ -125,7 +120,11 @@ def _models(split: Split, ks):
         yield "EASE", f"λ = {chosen[0]}, of {REGULARISATION}", chosen[1]
     else:
         gigabytes = 8 * split.n_items**2 / 1e9
-        yield "EASE", f"left out: it inverts a dense {split.n_items} x {split.n_items} matrix, {gigabytes:.0f} GB a copy", None
+        yield (
+            "EASE",
+            f"left out: it inverts a dense {split.n_items} x {split.n_items} matrix, {gigabytes:.0f} GB a copy",
+            None,
+        )
 
 
 def _best(interactions: csr_matrix, weights_of, values, task: RankingTask, ks) -> tuple[float, ItemToItem]:

@@ -126,7 +126,7 @@ def save_split(split: Split, folder: str | Path) -> None:
 def _read_part(path: Path) -> Interactions:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: place the file there, or let denoise_lib.datasets.prepare make the data set."
+            f"{path} is missing: place the file there; ./run_all.sh gets or makes the data sets that it knows."
         )
     with open(path, encoding="utf-8", errors="replace") as file:
         starts_with_pair = file.readline().startswith("(")
@@ -172,7 +172,8 @@ def _first_fault(path: Path) -> str:
             n_fields = n_fields or len(fields)
             if len(fields) not in (2, 3) or len(fields) != n_fields:
                 return (
-                    where + f"{len(fields)} tab-separated columns, expected {n_fields if n_fields in (2, 3) else '2 or 3'}"
+                    where
+                    + f"{len(fields)} tab-separated columns, expected {n_fields if n_fields in (2, 3) else '2 or 3'}"
                     " (user, item and, in every row or in none, a 0/1 flag). Separate the columns by tabs."
                 )
             for field, value in zip(("user", "item", "flag"), fields):
@@ -216,7 +217,9 @@ def split_ratings(
     rating = pd.to_numeric(frame["rating"], errors="coerce")
     bad = np.flatnonzero(frame["user"].isna() | frame["item"].isna() | rating.isna())
     if len(bad):
-        raise ValueError(f"{len(bad)} ratings have an empty or non-numeric cell, the first in row {bad[0] + 1}; drop them")
+        raise ValueError(
+            f"{len(bad)} ratings have an empty or non-numeric cell, the first in row {bad[0] + 1}; drop them"
+        )
     repeats = frame.duplicated(["user", "item"]).to_numpy()
     if repeats.any():
         warnings.warn(f"{repeats.sum()} ratings repeat a (user, item) pair; the first of each is kept", stacklevel=2)
@@ -254,5 +257,7 @@ def split_at_random(
     }
     for part, mask in masks.items():
         if not mask.any():
-            raise ValueError(f"the {part} part stays empty: too few interactions a user, or no true positive among them")
+            raise ValueError(
+                f"the {part} part stays empty: too few interactions a user, or no true positive among them"
+            )
     return {part: rows[mask] for part, mask in masks.items()}

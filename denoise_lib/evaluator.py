@@ -1,11 +1,18 @@
-"""Full ranking and its metrics. Nothing here knows of losses, files or how a model works."""
+"""Full ranking and its metrics: whom to rank for, what is left out, what counts as a hit, and how much of it is hit.
+
+Nothing here knows of losses, files or how a model works.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
+from denoise_lib.data import Interactions, Split
+
+VALIDATION_USERS = 5_000  # ranked on the validation part
 SCORES_PER_BLOCK = 1 << 22  # scores held at once: 16 MB, whatever the number of users
 
 
@@ -118,3 +125,36 @@ def _hits(ranked_items: np.ndarray, ground_truth: Sequence[np.ndarray], n_truth:
     rows = np.arange(len(ranked_items))
     wanted = np.repeat(rows, n_truth) * width + truth
     return np.isin(rows[:, None] * width + ranked_items, wanted) & (ranked_items >= 0)
+
+
+# ------------------------------------------------------------------------------------------------- of a split
+
+
+@dataclass(frozen=True, eq=False)
+class RankingTask:
+    """Whom to rank for, what is left out and what counts as a hit; prepared once, used at every evaluation point."""
+
+    users: np.ndarray  # int64 (U,)
+    seen: csr_matrix  # (U, n_items)
+    ground_truth: list[np.ndarray]  # U arrays of item ids
+
+
+def ranking_task(split: Split, truth: Interactions, seen_parts: list[Interactions]) -> RankingTask:
+    """To rank all items for the users of ``truth``, leaving out ``seen_parts``."""
+    order = np.argsort(truth.users, kind="stable")
+    users, first = np.unique(truth.users[order], return_index=True)
+    return RankingTask(users, split.matrix(*seen_parts)[users], np.split(truth.items[order], first[1:]))
+
+
+def evaluate(model, task: RankingTask, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """The metrics of :func:`per_user_metrics`, ``(U, len(ks))`` each."""
+    return per_user_metrics(rank_items(model, task.users, task.seen, max(ks)), task.ground_truth, ks)
+
+
+def validation_sample(split: Split) -> Interactions:
+    """The validation rows of at most ``VALIDATION_USERS`` users, drawn with a fixed seed: ranking tens of thousands of
+    them with NeuMF would take a third of a run, for numbers that no table of results uses."""
+    users = np.unique(split.valid.users)
+    if len(users) > VALIDATION_USERS:
+        users = np.random.default_rng(0).choice(users, VALIDATION_USERS, replace=False)
+    return split.valid[np.isin(split.valid.users, users)]

@@ -98,7 +98,9 @@ class MLP(nn.Module):
         generator: source of the initial weights.
     """
 
-    def __init__(self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None):
+    def __init__(
+        self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None
+    ):
         super().__init__()
         self.user_mlp = _embedding(n_users, dim * 2 ** (n_layers - 1), generator)
         self.item_mlp = _embedding(n_items, dim * 2 ** (n_layers - 1), generator)
@@ -120,7 +122,9 @@ class NeuMF(nn.Module):
     Arguments as in :class:`MLP`; ``dim`` is the width of the product too.
     """
 
-    def __init__(self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None):
+    def __init__(
+        self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None
+    ):
         super().__init__()
         self.user_gmf = _embedding(n_users, dim, generator)
         self.item_gmf = _embedding(n_items, dim, generator)
@@ -154,7 +158,11 @@ class NeuMF(nn.Module):
     def score_items(self, users: Tensor) -> Tensor:
         h_product, h_tower = self.output.weight[0].chunk(2)  # (dim,) each
         product = (self.user_gmf(users) * h_product) @ self.item_gmf.weight.T  # (U, I)
-        return product + _score_with_tower(self.hidden, h_tower, self.user_mlp(users), self.item_mlp.weight) + self.output.bias
+        return (
+            product
+            + _score_with_tower(self.hidden, h_tower, self.user_mlp(users), self.item_mlp.weight)
+            + self.output.bias
+        )
 
 
 class CDAE(nn.Module):

@@ -21,32 +21,34 @@
 # **Reads** a public source, once · **Writes** `data/<dataset>/` in the authors' format, `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** seconds · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
-try:
-    from dataclasses import replace
+# A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+from dataclasses import replace
 
-    import numpy as np
-    from IPython.display import Markdown
+import numpy as np
+from IPython.display import Markdown
 
-    from denoise_lib import datasets, doctor, own_data, params, paths, report
-    from denoise_lib.data import Interactions
-    from denoise_lib.sampling import sample_negatives
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
-        "in this kernel's environment (see README.md), then restart the kernel."
-    ) from None
+from denoise_lib.data import Interactions
+from denoise_lib.sampling import sample_negatives
+from replication.report import data, doctor
+from replication.report.publish import publish_figure, publish_table, show_parameters
+from replication.runs.parameters import DataParameters, resolve
+from replication.runs import store
+from replication.sources import own_table, public
+from replication.support import paths
 
 # %% [markdown]
-# The parameters. Opened by hand, this notebook runs on the toy data set.
+# Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
 # %% tags=["parameters"]
-# Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
-dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
-expected: dict[str, int] = {"users": 300, "items": 150, "interactions": 8521}  # counts that must be found, published where there are any
-declared_differences: dict[str, int] = {}  # counts that differ from these, knowingly: name and count found
-ratings: str | None = None  # a CSV or TSV file of one's own to make the data set from
-columns: dict[str, str] = {}  # of that file, role -> name: user, item, rating, dwell, flag, time
-clean_from: float | None = None  # of that file, the lowest rating or dwell time of a true positive
+dataset = "toy"  # names params/<dataset>.yaml
+changes = {}  # parameter: value
+
+# %% [markdown]
+# The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
+
+# %%
+parameters = resolve(dataset, changes)
+show_parameters(parameters, DataParameters)
 
 # %% [markdown]
 # ## Where the data come from
@@ -59,10 +61,12 @@ clean_from: float | None = None  # of that file, the lowest rating or dwell time
 # - **a table of one's own** (`ratings`) becomes a data set in the same way: each user's rows are split 80/10/10 at random, and a rating or dwell time below `clean_from`, or a flag of 0, is a false positive.
 
 # %%
-table = own_data.prepare(dataset, ratings, columns, clean_from) if ratings else None
-split = datasets.load(dataset)
-note = params.note(globals())
-Markdown("\n".join(f"- **{key}**: {value}" for key, value in datasets.card(dataset).items()))
+table = own_table.prepare(
+    dataset, parameters.ratings, parameters.columns, parameters.clean_from
+) if parameters.ratings else None
+split = public.load(dataset)
+note = store.note(parameters)
+Markdown("\n".join(f"- **{key}**: {value}" for key, value in public.card(dataset).items()))
 
 # %% [markdown]
 # The counts beside the expected ones (published where there are any; for `toy`, those of the generator). A difference that the parameters do not declare stops the notebook.
@@ -77,7 +81,7 @@ found = {
     "test": len(split.test),
     "test_users": len(np.unique(split.test.users)),
 }
-counts = report.expected_table(found, expected, declared_differences)
+counts = data.expected_table(found, parameters.expected, parameters.declared_differences)
 counts
 
 # %% [markdown]
@@ -85,7 +89,7 @@ counts
 
 # %%
 undeclared = counts.index[counts["verdict"] == "DIFFERS"].tolist()
-if undeclared and not ratings:
+if undeclared and not parameters.ratings:
     raise ValueError(f"{undeclared} differ from the published counts and are not in declared_differences")
 
 # %% [markdown]
@@ -94,28 +98,28 @@ if undeclared and not ratings:
 # One row per part. The test part holds true positives only, so its noise is 0 by construction; train and valid keep theirs, as in the paper.
 
 # %% tags=["nbval-check-output"]
-parts = report.counts_table(split)
+parts = data.counts_table(split)
 parts
 
 # %% [markdown]
 # The same table as a file.
 
 # %%
-report.publish_table(parts, dataset, "parts", note)
+publish_table(parts, dataset, "parts", note)
 
 # %% [markdown]
 # ## Checks
 #
-# Every finding of the data doctor (`python -m denoise_lib doctor data/<dataset>` shows the same): how many, what it does to the numbers, what to do about it, and whether it makes results invalid. An empty table means that nothing was found: no repeated pairs, no overlap of the parts, no user without training rows, no id that occurs nowhere, no user without test rows, flags that look right, a ramp that a run completes.
+# Every finding of the data doctor (`python -m replication doctor data/<dataset>` shows the same): how many, what it does to the numbers, what to do about it, and whether it makes results invalid. An empty table means that nothing was found: no repeated pairs, no overlap of the parts, no user without training rows, no id that occurs nowhere, no user without test rows, flags that look right, a ramp that a run completes.
 
 # %%
-report.publish_table(doctor.examine(split, params.read(dataset), table), dataset, "checks", note)
+publish_table(doctor.examine(split, parameters, table), dataset, "checks", note)
 
 # %% [markdown]
 # What T-CE will really drop with the parameters of `params/<dataset>.yaml`, as shares of the batch. A run that is shorter than the ramp never reaches the maximum; and since only positives are dropped, their share is about twice the rate.
 
 # %%
-report.publish_table(doctor.effective_drop_rates(params.read(dataset), len(split.train)), dataset, "drop_rates", note)
+publish_table(doctor.effective_drop_rates(parameters, len(split.train)), dataset, "drop_rates", note)
 
 # %% [markdown]
 # How a leaky split gives itself away, on `toy` only: here the validation part was copied into the test part too. The ranking leaves validation items out, so these test rows can never be hit and mean Recall has a ceiling. A MovieLens-100K split that later studies use was made in this way; its ceiling is .517, computed from the files of github.com/bachml/EvalDenoisingRec.
@@ -129,7 +133,7 @@ Markdown(findings.query("invalid").to_markdown(index=False)) if dataset == "toy"
 # What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.
 
 # %%
-report.publish_table(report.reach_table(split), dataset, "reach", note)
+publish_table(data.reach_table(split), dataset, "reach", note)
 
 # %% [markdown]
 # Sampled negatives must never be observed interactions. Here is one draw for every training row, checked against all of them.
@@ -145,9 +149,9 @@ int(np.asarray(observed[split.train.users, negatives]).sum())
 # Interactions of each item, most popular first, on logarithmic axes: a straight line is a power law. Read off how much of the data the first ten items hold.
 
 # %%
-frequency = report.frequency_points(split)
-report.publish_figure(
-    report.frequency_figure(frequency, "item"), frequency.query("of == 'item'"), dataset, "item_popularity",
+frequency = data.frequency_points(split)
+publish_figure(
+    data.frequency_figure(frequency, "item"), frequency.query("of == 'item'"), dataset, "item_popularity",
     "Training interactions against the popularity rank of the item", note,
 )
 
@@ -157,8 +161,8 @@ report.publish_figure(
 # The same for users. The right end is the least active user: few interactions to learn from.
 
 # %%
-report.publish_figure(
-    report.frequency_figure(frequency, "user"), frequency.query("of == 'user'"), dataset, "user_activity",
+publish_figure(
+    data.frequency_figure(frequency, "user"), frequency.query("of == 'user'"), dataset, "user_activity",
     "Training interactions against the activity rank of the user", note,
 )
 
@@ -171,9 +175,9 @@ report.publish_figure(
 if split.train.is_clean is None:
     shown = Markdown("The training part has no flags, so this cannot be drawn.")
 else:
-    noise = report.noise_by_popularity(split)
-    shown = report.publish_figure(
-        report.noise_figure(noise), noise, dataset, "noise_by_popularity",
+    noise = data.noise_by_popularity(split)
+    shown = publish_figure(
+        data.noise_figure(noise), noise, dataset, "noise_by_popularity",
         "Share of false positives in each tenth of the training interactions, by item popularity", note,
     )
 shown

@@ -21,51 +21,35 @@
 # **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/tce_*`, `results/<dataset>/tables/tce.csv` · **Takes** half a minute for `toy`, 6 to 11 minutes for `ml100k` on 2 cores · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
 # %%
-try:
-    from denoise_lib import params, report
-    from denoise_lib.runs import map_runs, plan
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
-        "in this kernel's environment (see README.md), then restart the kernel."
-    ) from None
+# A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+from replication.report import figures, tables
+from replication.report.publish import publish_figure, publish_table, show_parameters
+from replication.runs.map import map_runs
+from replication.runs.parameters import RunParameters, resolve
+from replication.runs.settings import plan
+from replication.runs import store
 
 # %% [markdown]
-# The parameters. Opened by hand, this notebook runs on the toy data set.
+# Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
 # %% tags=["parameters"]
-# Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
-dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
-backbones: list[str] = ["GMF", "NeuMF", "CDAE"]  # of GMF, MLP, NeuMF, NeuMF-pre, CDAE
-seeds: list[int] | dict[str, list[int]] = [1, 2, 3]  # one run each; intervals are over them
-protocol: str = "corrected"  # corrected or authors: see DEVIATIONS.md
-dim: int = 16  # width of the embeddings and of the tower's last layer
-n_layers: int = 2  # layers of the tower, MLP and NeuMF
-hidden_dim: int = 50  # width of CDAE's hidden layer
-corruption: float = 0.5  # share of CDAE's input that is dropped in training
-batch_size: int = 256  # rows, positives and negatives together
-lr: float = 0.003  # Adam's learning rate
-n_negatives: int = 1  # sampled per positive, anew each epoch
-epochs: int | dict[str, int] = 12  # passes over the training data
-eval_every: int = 25  # steps between evaluation points
-top_k: list[int] = [5, 20]  # cut-offs of the metrics
-test_curve: bool = True  # record test metrics at every evaluation point, for analysis only
-max_drop_rate: float | dict[str, float] = 0.1  # T-CE: share of the batch dropped after the ramp
-ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
-beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
-threads: int = 1  # torch threads of each run
-device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
-jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
-use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
+dataset = "toy"  # names params/<dataset>.yaml
+changes = {}  # parameter: value
+
+# %% [markdown]
+# The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
+
+# %%
+parameters = resolve(dataset, changes)
+show_parameters(parameters, RunParameters)
 
 # %% [markdown]
 # A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. One row per backbone and method, with the settings that are its own. `note` is empty unless a parameter differs from the data set's file.
 
 # %% tags=["nbval-check-output"]
-options = params.of_runs(globals())
-settings = plan(["CE", "T-CE"], **options)
-note = params.note(globals())
-report.settings_table(settings)
+settings = plan(["CE", "T-CE"], parameters)
+note = store.note(parameters)
+tables.settings_table(settings)
 
 # %% [markdown]
 # ## The method
@@ -85,9 +69,9 @@ report.settings_table(settings)
 # Drop rate against steps: the ramp as it is set (dotted) and the part that training reaches (solid); the title gives the highest rate reached, of the nominal maximum. Where a run ends early on the ramp, T-CE is nearly CE.
 
 # %%
-schedule = report.schedule_points(settings)
-report.publish_figure(
-    report.schedule_figure(schedule), schedule, dataset, "tce_schedule",
+schedule = figures.schedule_points(settings)
+publish_figure(
+    figures.schedule_figure(schedule), schedule, dataset, "tce_schedule",
     "T-CE's drop rate against optimizer steps, nominal and reached", note,
 )
 
@@ -97,7 +81,7 @@ report.publish_figure(
 # Runs that are on disk are read, the others are computed now; the CE runs are shared by 02 and 03, whichever comes first. The progress bar counts runs.
 
 # %%
-runs = map_runs(settings, jobs, label="02: CE and T-CE", use_records=use_records)
+runs = map_runs(settings, parameters.jobs, label="02: CE and T-CE", use_records=parameters.use_records)
 
 # %% [markdown]
 # ## Loss curves
@@ -105,9 +89,9 @@ runs = map_runs(settings, jobs, label="02: CE and T-CE", use_records=use_records
 # Upper row: mean loss of the training batches. Lower row: the method's **own** loss on the noisy validation part, which also chooses the weights that are kept (dots, one per seed). CE's and T-CE's losses are different functions, so compare shapes and the place of the minimum, not heights. T-CE's validation loss is truncated at the drop rate of the moment, as in the authors' code: on the ramp it falls by itself, and its minimum comes late.
 
 # %%
-points = report.histories(runs)
-report.publish_figure(
-    report.curves(points, {"train_loss": "training loss", "valid_loss": "own validation loss"}),
+points = figures.histories(runs)
+publish_figure(
+    figures.curves(points, {"train_loss": "training loss", "valid_loss": "own validation loss"}),
     points, dataset, "tce_loss_curves", "Training and validation loss of CE and T-CE against optimizer steps", note,
 )
 
@@ -117,7 +101,7 @@ report.publish_figure(
 # The selected step of every seed. A method that is selected at its last evaluation point had not turned yet and might go on improving its loss. `drop_rate_then` is the drop rate at the selected step, averaged over seeds: what T-CE really did to the weights that were kept.
 
 # %%
-report.publish_table(report.selection_table(runs), dataset, "tce_selection", note)
+publish_table(tables.selection_table(runs), dataset, "tce_selection", note)
 
 # %% [markdown]
 # ## Does it rank better?
@@ -125,14 +109,14 @@ report.publish_table(report.selection_table(runs), dataset, "tce_selection", not
 # Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over this table. Everything else is unresolved by these seeds, whatever its sign, even where an interval leaves out 0.
 
 # %%
-table = report.main_table(runs, note)
-report.publish_table(table, dataset, "tce", note, shown=report.readable(table))
+table = tables.main_table(runs, note)
+publish_table(table, dataset, "tce", note, shown=tables.readable(table))
 
 # %% [markdown]
 # The same, counted.
 
 # %%
-report.summary(table)
+tables.summary(table)
 
 # %% [markdown]
 # Every run is there, and every metric is a share.

@@ -21,71 +21,56 @@
 # **Reads** the runs of 02 and 03 and computes the controls · **Writes** `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** a minute for `toy`, about an hour for `ml100k` on 2 cores; `run_all.sh --full` runs it · **Source** arXiv:2006.04153; which of its figures these are is from memory, as its numbers are; the controls are ours.
 
 # %%
-try:
-    from IPython.display import Markdown, display
+# A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+from IPython.display import Markdown, display
 
-    from denoise_lib import params, report, studies, verdicts
-    from denoise_lib.runs import METHODS, load_split, map_runs, plan
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
-        "in this kernel's environment (see README.md), then restart the kernel."
-    ) from None
+from replication.methods import PAPER
+from replication.report import figures, tables
+from replication.report.publish import publish_figure, publish_table, show_parameters
+from replication.report.verdicts import publish_study
+from replication.runs.map import map_runs
+from replication.runs.parameters import DiagnosticsParameters, resolve
+from replication.runs.recipe import load_split
+from replication.runs import store
+from replication.sources import public
+from replication.studies import diagnostics, dose, selection, sensitivity
 
 # %% [markdown]
-# The parameters. Opened by hand, this notebook runs on the toy data set.
+# Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
 # %% tags=["parameters"]
-# Defaults are the toy data set's; run_all.sh puts the values of params/<dataset>.yaml in their place.
-dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
-protocol: str = "corrected"  # corrected or authors: see DEVIATIONS.md
-dim: int = 16  # width of the embeddings and of the tower's last layer
-n_layers: int = 2  # layers of the tower, MLP and NeuMF
-hidden_dim: int = 50  # width of CDAE's hidden layer
-corruption: float = 0.5  # share of CDAE's input that is dropped in training
-batch_size: int = 256  # rows, positives and negatives together
-lr: float = 0.003  # Adam's learning rate
-n_negatives: int = 1  # sampled per positive, anew each epoch
-epochs: int | dict[str, int] = 12  # passes over the training data
-eval_every: int = 25  # steps between evaluation points
-top_k: list[int] = [5, 20]  # cut-offs of the metrics
-test_curve: bool = True  # record test metrics at every evaluation point, for analysis only
-max_drop_rate: float | dict[str, float] = 0.1  # T-CE: share of the batch dropped after the ramp
-ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
-beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
-threads: int = 1  # torch threads of each run
-device: str = "auto"  # auto (CUDA where there is one), cpu or cuda
-jobs: int | str = "auto"  # runs side by side; auto: as many as cores and memory allow
-use_records: bool = False  # a run that is not on disk is read from results/<dataset>/records where its record is there
-controls: list[str] = ["random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop", "clean-only"]  # of controls.py
-study_seeds: dict[str, list[int]] = {"GMF": [1, 2]}  # backbone -> seeds of this notebook
-grid_seeds: list[int] = [1, 2]  # of the sensitivity (NeuMF) and dose-response (GMF) studies
-grids: dict[str, list[float]] = {"max_drop_rate": [0.05, 0.2], "ramp_steps": [100, 300], "beta": [0.1, 0.5]}  # {}: no such study
-doses: list[float] = [0.0, 0.4]  # made-up false positives per true one; []: no such study
+dataset = "toy"  # names params/<dataset>.yaml
+changes = {}  # parameter: value
+
+# %% [markdown]
+# The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
+
+# %%
+parameters = resolve(dataset, changes)
+show_parameters(parameters, DiagnosticsParameters)
 
 # %% [markdown]
 # The runs: the paper's methods and the controls, each recording at every evaluation point what this notebook looks at. What needs flags (`oracle-drop`, `clean-only`, most figures) is left out where the training part has none. `note` is empty unless a parameter differs from the data set's file.
 
 # %% tags=["nbval-check-output"]
-options = params.of_runs(globals()) | {"backbones": list(study_seeds), "seeds": study_seeds}
-note = params.note(globals())
-methods = studies.methods_for(dataset, [*METHODS, *controls])
-has_flags = studies.has_flags(dataset)
-settings = plan(methods, **options, diagnostics=True)
-of_grids = studies.sensitivity_plan(grids, grid_seeds, options)
-of_grids_ce = plan(["CE"], **options | {"backbones": [studies.GRID_BACKBONE], "seeds": grid_seeds}) if grids else []
-of_doses = studies.dose_plan(doses, grids, grid_seeds, options) if doses and has_flags else []
+note = store.note(parameters)
+methods = diagnostics.methods_for(parameters)
+has_flags = public.has_flags(dataset)
+settings = diagnostics.main_plan(parameters)
+of_grids = sensitivity.sensitivity_plan(parameters)
+of_grids_ce = sensitivity.sensitivity_ce_plan(parameters)
+of_doses = dose.dose_plan(parameters)
 left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
-report.settings_table(settings)
+tables.settings_table(settings)
 
 # %% [markdown]
 # Runs that are on disk are read, the others are computed now, those of the last two sections too: the bar is for all of this notebook.
 
 # %%
 every = settings + of_grids_ce + [settings for _, settings in of_grids + of_doses]
-runs = map_runs(every, jobs, label="05: all runs", use_records=use_records)[: len(settings)]
+runs = map_runs(every, parameters.jobs, label="05: all runs", use_records=parameters.use_records)[: len(settings)]
 split = load_split(settings[0])
-k = max(top_k)
+k = max(parameters.top_k)
 
 # %% [markdown]
 # ## Does clean training help at all? (Table 1 of the paper)
@@ -94,9 +79,9 @@ k = max(top_k)
 
 # %%
 if "clean-only" in methods:
-    clean = studies.clean_training(runs)
-    shown = report.rounded(report.with_metric(clean).drop(columns=["metric", "k"]), ["backbone", "measured"])
-    first = verdicts.publish_study("clean_training", clean, dataset, note, shown)
+    clean = diagnostics.clean_training(runs)
+    shown = tables.rounded(tables.with_metric(clean).drop(columns=["metric", "k"]), ["backbone", "measured"])
+    first = publish_study("clean_training", clean, dataset, note, shown)
 else:
     first = left_out
 first
@@ -108,10 +93,10 @@ first
 
 # %%
 if has_flags:
-    losses = studies.loss_points(runs)
-    early = studies.whole_and_first(losses[losses["method"] == "CE"])
-    picture = report.publish_figure(
-        report.panels(early, x="step", line="positives", column="backbone", row="span", xlabel="optimizer step"),
+    losses = diagnostics.loss_points(runs)
+    early = diagnostics.whole_and_first(losses[losses["method"] == "CE"])
+    picture = publish_figure(
+        figures.panels(early, x="step", line="positives", column="backbone", row="span", xlabel="optimizer step"),
         early, dataset, "memorisation_ce", "Loss of true and false positives under CE against steps", note,
     )
 else:
@@ -123,9 +108,9 @@ picture
 
 # %%
 if has_flags:
-    memorised = studies.memorisation(runs)
-    shown = report.rounded(memorised, ["backbone", "point"])
-    first = verdicts.publish_study("memorisation", memorised, dataset, note, shown)
+    memorised = diagnostics.memorisation(runs)
+    shown = tables.rounded(memorised, ["backbone", "point"])
+    first = publish_study("memorisation", memorised, dataset, note, shown)
 else:
     first = left_out
 first
@@ -137,9 +122,9 @@ first
 
 # %%
 if has_flags:
-    main = losses[losses["method"].isin(METHODS)].assign(row="loss: " + losses["method"])
-    picture = report.publish_figure(
-        report.panels(main, x="step", line="positives", column="backbone", row="row", xlabel="optimizer step"),
+    main = losses[losses["method"].isin(PAPER)].assign(row="loss: " + losses["method"])
+    picture = publish_figure(
+        figures.panels(main, x="step", line="positives", column="backbone", row="row", xlabel="optimizer step"),
         main, dataset, "memorisation_methods", "Loss of true and false positives against steps under CE, T-CE and R-CE", note,
     )
 picture
@@ -151,9 +136,9 @@ picture
 
 # %%
 if has_flags:
-    dropped = studies.drop_points(runs)
-    picture = report.publish_figure(
-        report.panels(dropped, x="step", line="dropping", column="backbone", row="measure", xlabel="optimizer step"),
+    dropped = diagnostics.drop_points(runs)
+    picture = publish_figure(
+        figures.panels(dropped, x="step", line="dropping", column="backbone", row="measure", xlabel="optimizer step"),
         dropped, dataset, "drop_precision_recall", "Precision and recall of false positives among what T-CE drops", note,
     )
 picture
@@ -163,9 +148,9 @@ picture
 
 # %%
 if has_flags:
-    at_end = studies.drops(runs)
-    shown = report.rounded(at_end, ["backbone", "method"])
-    first = verdicts.publish_study("drops", at_end, dataset, note, shown)
+    at_end = diagnostics.drops(runs)
+    shown = tables.rounded(at_end, ["backbone", "method"])
+    first = publish_study("drops", at_end, dataset, note, shown)
 else:
     first = left_out
 first
@@ -176,15 +161,15 @@ first
 # Every method and control against CE, each at the step that its own validation loss selected. `random-drop` has T-CE's schedule but no detection; `popularity-drop` drops the rarest items, `lowest-loss-drop` the easiest positives; `oracle-drop` and `clean-only` use the flags and are bounds, not methods. A method is only as good as its distance from `random-drop`. Holm's correction over so many cells with so few seeds leaves most of them unresolved: read the intervals here, and the two comparisons below.
 
 # %%
-table = report.main_table(runs, note)
-report.publish_table(table, dataset, "controls", note, shown=report.readable(table))
+table = tables.main_table(runs, note)
+publish_table(table, dataset, "controls", note, shown=tables.readable(table))
 
 # %% [markdown]
 # The same as a figure, with 95 % intervals.
 
 # %%
-report.publish_figure(
-    report.change_figure(table), table.dropna(subset="change"), dataset, "controls",
+publish_figure(
+    figures.change_figure(table), table.dropna(subset="change"), dataset, "controls",
     "Change of Recall and NDCG against CE of all methods and controls", note,
 )
 
@@ -192,7 +177,7 @@ report.publish_figure(
 # The same, counted, after Holm's correction.
 
 # %%
-report.summary(table)
+tables.summary(table)
 
 # %% [markdown]
 # ## The main question: T-CE against dropping at random, and against dropping the rarest items
@@ -201,9 +186,9 @@ report.summary(table)
 
 # %%
 for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
-    contrast = studies.tce_against(control, runs, top_k)
+    contrast = selection.tce_against(control, runs, parameters.top_k)
     name = f"tce_against_{control.removesuffix('-drop')}"
-    display(verdicts.publish_study(name, contrast, dataset, note, report.readable_same_step(contrast)))
+    display(publish_study(name, contrast, dataset, note, tables.readable_same_step(contrast)))
 
 # %% [markdown]
 # ## Who gains? (Fig. 7 of the paper)
@@ -211,13 +196,13 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 # Test users in quartiles of their training interactions. A backbone is left out if its runs are records, which lack the values of each user. The least active users have the fewest positives to learn from; the paper says that they gain too.
 
 # %%
-with_users = studies.with_users(studies.of_methods(runs, *METHODS))
+with_users = diagnostics.with_users(selection.of_methods(runs, *PAPER))
 picture = Markdown("Left out: records lack the values of each user.")
 if with_users:
-    groups = studies.activity(with_users, split)
-    active = report.with_metric(groups[groups["k"] == k])
-    picture = report.publish_figure(
-        report.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),
+    groups = diagnostics.activity(with_users, split)
+    active = tables.with_metric(groups[groups["k"] == k])
+    picture = publish_figure(
+        figures.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),
         groups, dataset, "activity_groups", "Recall and NDCG by user activity for CE, T-CE and R-CE", note,
     )
 picture
@@ -228,8 +213,8 @@ picture
 # %%
 keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high", "against_ce"]
 if with_users:
-    shown = report.rounded(active[active["change"].notna()][keys + changes], keys)
-    picture = verdicts.publish_study("activity", groups, dataset, note, shown)
+    shown = tables.rounded(active[active["change"].notna()][keys + changes], keys)
+    picture = publish_study("activity", groups, dataset, note, shown)
 picture
 
 # %% [markdown]
@@ -238,37 +223,37 @@ picture
 # Test Recall of each method at the step that each rule would have selected, and the mean step. *own loss* is the main table's rule. *clean validation* uses flags, *best on test* chooses on the number it reports: a ceiling, no rule. Compare methods **within** a column: where a difference lives in one column only, the rule made it. *T-CE's step* reads every method at the step that T-CE selected.
 
 # %%
-selected = studies.selection_study(runs, k)
-report.publish_table(selected, dataset, "selectors", note, shown=studies.readable_selection(selected))
+selected = selection.selection_study(runs, k)
+publish_table(selected, dataset, "selectors", note, shown=selection.readable_selection(selected))
 
 # %% [markdown]
 # What the rules do to the comparison of T-CE with CE, and to what removing the noise gains.
 
 # %%
-Markdown(studies.selection_says(selected))
+Markdown(selection.selection_says(selected))
 
 # %% [markdown]
 # The paper's three methods as a figure. No line joins the rules, since they have no order. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
 
 # %%
-ruled = report.with_metric(selected[selected["method"].isin(METHODS)])
-report.publish_figure(
-    report.panels(ruled, x="selector", line="method", column="backbone", row="measured", xlabel="", named=True, ordered=False),
+ruled = tables.with_metric(selected[selected["method"].isin(PAPER)])
+publish_figure(
+    figures.panels(ruled, x="selector", line="method", column="backbone", row="measured", xlabel="", named=True, ordered=False),
     ruled, dataset, "selectors", "Recall and NDCG of CE, T-CE and R-CE under each rule of selection", note,
 )
 
 # %% [markdown]
 # ## Sensitivity (Fig. 9 of the paper)
 #
-# NeuMF over the papers' grids, one parameter at a time, the others as in the main table; CE beside it on the same seeds. Ramps are limited to what a run reaches. Values at equal distances, error bars are 95 % intervals over few seeds.
+# NeuMF over the papers' grids, one parameter at a time, the others as in the main table; CE beside it on the same seeds. The ramps are those that a run can reach, and the main table's own. Values at equal distances, each panel with a vertical scale of its own: read it against CE in the same panel. Error bars are 95 % intervals over few seeds.
 
 # %%
-if grids:
-    tried = map_runs([settings for _, settings in of_grids], jobs, use_records=use_records)
-    normal = map_runs(of_grids_ce, jobs, use_records=use_records)
-    sensitive = report.with_metric(studies.sensitivity([name for name, _ in of_grids], tried, normal, k))
-    picture = report.publish_figure(
-        report.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True),
+if of_grids:
+    tried = map_runs([settings for _, settings in of_grids], parameters.jobs, use_records=parameters.use_records)
+    normal = map_runs(of_grids_ce, parameters.jobs, use_records=parameters.use_records)
+    sensitive = tables.with_metric(sensitivity.sensitivity([name for name, _ in of_grids], tried, normal, k))
+    picture = publish_figure(
+        figures.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True, one_scale=False),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,
     )
 else:
@@ -279,10 +264,10 @@ picture
 # The changes against CE on the same seeds, with uncorrected intervals.
 
 # %%
-if grids:
+if of_grids:
     keys = ["method", "parameter", "value", "measured"]
-    shown = report.rounded(sensitive[sensitive["method"] != "CE"][keys + ["change", "change_low", "change_high"]], keys)
-    picture = verdicts.publish_study("sensitivity", sensitive, dataset, note, shown)
+    shown = tables.rounded(sensitive[sensitive["method"] != "CE"][keys + ["change", "change_low", "change_high"]], keys)
+    picture = publish_study("sensitivity", sensitive, dataset, note, shown)
 picture
 
 # %% [markdown]
@@ -291,11 +276,11 @@ picture
 # Here the truth is known: false positives are made up and added to the clean part of train and valid, 0 to 0.4 for each true one, either uniformly or in proportion to popularity; the test part stays. GMF; T-CE's ramp is the shortest of the grid, so its rates are what the labels say. *knows the dose* drops as many positives as are false, a number that no user has. The change is against CE at the same dose. Each run is selected by its own loss on the noisy validation part, so the lines differ in length of training too: `mean_step` in `dose_response.csv`.
 
 # %%
-if doses and has_flags:
-    dosed = map_runs([settings for _, settings in of_doses], jobs, use_records=use_records)
-    response = report.with_metric(studies.dose_response([label for label, _ in of_doses], dosed, k))
-    picture = report.publish_figure(
-        report.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
+if of_doses:
+    dosed = map_runs([settings for _, settings in of_doses], parameters.jobs, use_records=parameters.use_records)
+    response = tables.with_metric(dose.dose_response([label for label, _ in of_doses], dosed, k))
+    picture = publish_figure(
+        figures.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
     )
 else:
@@ -306,11 +291,11 @@ picture
 # The changes against CE at the same dose. A method that denoises should gain more the higher the dose, and nothing at dose 0.
 
 # %%
-if doses and has_flags:
+if of_doses:
     gains = response[response["line"] != "CE"]
-    first = report.publish_table(response, dataset, "dose_response", note, shown=report.dose_table(gains))
-    picture = report.publish_figure(
-        report.panels(
+    first = publish_table(response, dataset, "dose_response", note, shown=tables.dose_table(gains))
+    picture = publish_figure(
+        figures.panels(
             gains.assign(mean=gains["change"], low=gains["change_low"], high=gains["change_high"], measured="change of " + gains["measured"]),
             x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True, zero=0,
         ),
@@ -330,7 +315,7 @@ picture
 # What that says, counted.
 
 # %%
-Markdown(studies.dose_says(response)) if doses and has_flags else left_out
+Markdown(dose.dose_says(response)) if of_doses else left_out
 
 # %% [markdown]
 # Every run is there.

@@ -9,7 +9,7 @@ has_project() { # has_project PYTHON: is this very checkout installed there, wit
 import importlib.util, pathlib, sys
 spec = importlib.util.find_spec("denoise_lib")
 here = pathlib.Path(sys.argv[1], "denoise_lib", "__init__.py").resolve()
-needed = ("torch", "papermill", "nbval", "xdist", "hypothesis", "tabulate", "joblib", "filelock", "latex2mathml")
+needed = ("torch", "papermill", "nbval", "xdist", "hypothesis", "tabulate", "joblib", "filelock", "latex2mathml", "pydantic", "importlinter")
 sys.exit(not (spec and pathlib.Path(spec.origin).resolve() == here and all(map(importlib.util.find_spec, needed))))
 PY
 }

@@ -1,0 +1,227 @@
+"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show them."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import filelock
+import joblib
+
+from replication.app import new_dataset
+from replication.runs import map as run_map
+from replication.runs import parameters
+from replication.runs.compute import RunsFailed
+from replication.runs.parameters import Parameters
+from replication.runs.settings import Settings, plan
+from replication.runs.store import found, note
+from replication.sources import own_table, public
+from replication.studies import diagnostics, extra_feedback
+from replication.support import paths
+
+MAIN = ("01_data", "02_tce", "03_rce", "04_tables")
+FULL = (*MAIN, "05_diagnostics", "06_extra_feedback")  # 07 is opened by hand
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command. Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return run(options, arguments)
+    except ValueError as error:
+        sys.exit(f"run_all.sh: {error}")
+    except KeyboardInterrupt:
+        again = f"Continue with: {_command(arguments)}"
+        print(f"\nInterrupted; finished runs are kept. {again}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)  # at once: what an orderly exit would still say of its cancelled tasks is noise
+
+
+def _parser() -> argparse.ArgumentParser:
+    described = [row for row in parameters.described() if row[0] != "dataset"]
+    width = max(len(name) for name, *_ in described)
+    keys = [f"  {name:{width}}  {kind}: {about}" for name, kind, _, about in described]
+    parser = argparse.ArgumentParser(
+        prog="run_all.sh",
+        description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
+        "What is on disk is not computed again, so an interrupted call is continued by the same call.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n" + "\n".join(keys),
+    )
+    add = parser.add_argument
+    add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
+    add("--jobs", metavar="N", help="runs side by side, or auto: as many as cores and memory allow")
+    add("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
+    add("--use-records", action="store_true", help="reads results/<dataset>/records for runs that are not on disk")
+    add("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
+    add("--method", metavar="FILE", action="append", default=[], help="adds the losses of a Python file to the comparison")
+    add("--backbone", metavar="FILE", action="append", default=[], help="adds the backbones of a Python file")
+    add("--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends")
+    add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
+    add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
+    add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
+    return parser
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Checks everything, then does what is asked. Returns the exit status."""
+    changes = _changes(options)
+    if options.new:
+        if options.dataset or set(changes) - {"columns", "clean_from"}:
+            raise ValueError(
+                "--new takes a name and a file, and of --set columns and clean_from; the rest goes into the file it writes"
+            )
+        print(_new_params(*options.new, changes))
+        return 0
+    if "ratings" in changes and not options.list and not options.html:
+        for name in set(options.dataset) - set(parameters.datasets()):  # a new name with --set ratings=… is as --new makes it
+            print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
+    names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
+    chosen = [parameters.resolve(name, changes, where="--set") for name in names]
+    planned = [_planned(one, options.full) for one in chosen]  # so that nothing is begun where anything is refused
+    if options.list:
+        print("\n".join(_state(one, runs) for one, runs in zip(chosen, planned)))
+    elif options.html:
+        from replication.report import html  # papermill and matplotlib take seconds to import
+
+        for name in names:
+            print(os.path.relpath(html.write(name)), flush=True)
+    elif options.dry_run:
+        from replication.app.dry_run import describe
+
+        for one, runs in zip(chosen, planned):
+            print(describe(one, runs), flush=True)
+    else:
+        return int(not all(_replicate(one, changes, options.full, arguments) for one in chosen))
+    return 0
+
+
+def _changes(options: argparse.Namespace) -> dict:
+    """What the call changes of a data set's parameters, with paths that mean the same from everywhere."""
+    changes = parameters.assigned(options.set)
+    if options.jobs:
+        changes |= parameters.assigned([f"jobs={options.jobs}"])
+    if options.use_records:
+        changes["use_records"] = True
+    for key, files in (("own_methods", options.method), ("own_backbones", options.backbone)):
+        if files:
+            changes[key] = [str(Path(file).resolve()) for file in files]
+    if isinstance(changes.get("ratings"), str):
+        changes["ratings"] = str(Path(changes["ratings"]).resolve())
+    return changes
+
+
+def _new_params(name: str, ratings: str, changes: dict) -> str:
+    about = {key: value for key, value in changes.items() if key in ("columns", "clean_from")}
+    file, lines = new_dataset.write_params(name, ratings, **about)
+    written = f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {name}"
+    return "\n".join([f"{name}: {line}" for line in lines] + [written])
+
+
+def _planned(chosen: Parameters, full: bool) -> list[Settings]:
+    """The runs that the notebooks will ask for."""
+    wanted = plan(chosen.all_methods(), chosen)
+    if full:
+        wanted = diagnostics.planned(chosen) + wanted + extra_feedback.planned(chosen)
+    return run_map.distinct(wanted)
+
+
+def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[str]) -> bool:
+    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by side:
+    they find every run on disk and write files of their own. False where something failed."""
+    from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
+    from replication.report import verdicts
+
+    name = chosen.dataset
+    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))  # notebooks' bars end on this stderr
+    first, *others = FULL if full else MAIN
+    with _only_one(name):
+        if chosen.ratings:
+            own_table.prepare(name, chosen.ratings, chosen.columns, chosen.clean_from)
+        try:
+            _execute(name, first, changes)
+            planned = _planned(chosen, full)
+            n_found = sum(bool(found(run, chosen.use_records)) for run in planned)
+            print(f"{name}: {len(planned)} runs, {n_found} of them on disk", file=sys.stderr, flush=True)
+            run_map.compute_missing(planned, chosen.jobs, f"{name}: runs", chosen.use_records)
+            pool = ThreadPoolExecutor(joblib.cpu_count() if chosen.jobs == "auto" else chosen.jobs)
+            executed = [pool.submit(_execute, name, notebook, changes) for notebook in others]
+            while wait(executed, timeout=0.2).not_done:  # one that fails takes no other with it
+                pass  # awake again and again: in one long wait Ctrl-C was seen to get lost on a busy machine
+            for notebook in executed:
+                notebook.result()
+        except (NotebookFailed, RunsFailed) as failure:
+            print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
+            return False
+        verdicts.write()
+        print(_summary(chosen))
+    return True
+
+
+def _execute(name: str, notebook: str, changes: dict) -> None:
+    from replication.app.notebooks import execute
+
+    started = time.perf_counter()
+    print(f"{name}: {notebook} …", file=sys.stderr, flush=True)
+    target = paths.results(name) / "notebooks" / f"{notebook}.ipynb"
+    execute(paths.notebook(notebook), target, {"dataset": name, "changes": changes})
+    print(f"{name}: {notebook} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _summary(chosen: Parameters) -> str:
+    """What a data set's runs show, and where everything lies."""
+    from replication.report import verdicts
+
+    name, remarks = chosen.dataset, note(chosen)
+    lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}"]
+    lines += [f"  {line}" for line in verdicts.at_a_glance(name)]
+    written = {
+        "tables": paths.results(name) / "tables",
+        "one row per run": paths.results(name) / "runs.csv",
+        "executed notebooks": paths.results(name) / "notebooks",
+        "figures": paths.figures(name),
+    }
+    if name in verdicts.TITLES:
+        written["verdicts"] = paths.home() / "VERDICTS.md"
+    return "\n".join(lines + [f"  {what:18}  {os.path.relpath(where)}" for what, where in written.items()])
+
+
+def _only_one(name: str) -> filelock.FileLock:
+    """The lock of a data set's results, taken; says for what it waits. The system frees it however its holder ends."""
+    file = paths.results(name) / ".lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder, where = file.read_text().strip() or "unknown", os.path.relpath(file.parent)
+        print(f"{name}: waiting for process {holder}, which is working on {where}", file=sys.stderr)
+        lock.acquire()
+    file.write_text(str(os.getpid()))
+    return lock
+
+
+def _state(chosen: Parameters, planned: list[Settings]) -> str:
+    """A data set's line of ``--list``: where its data are, and which runs are missing."""
+    name, folder = chosen.dataset, os.path.relpath(paths.data(chosen.dataset))
+    missing = defaultdict(list)
+    for settings in planned:
+        if not found(settings, chosen.use_records):
+            missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
+    n_missing = sum(len(seeds) for seeds in missing.values())
+    if not public.is_prepared(name):
+        n_runs = f"{n_missing} runs missing" if n_missing == len(planned) else f"{n_missing} of {len(planned)} runs missing"
+        return f"{name}: no data yet, the first run puts them into {folder}; {n_runs}"
+    lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
+    for group, seeds in missing.items():
+        lines.append(f"  missing: {group}, {len(seeds)} runs of seeds {' '.join(str(seed) for seed in sorted(set(seeds)))}")
+    return "\n".join(lines)
+
+
+def _command(arguments: list[str]) -> str:
+    return shlex.join(["./run_all.sh", *arguments])

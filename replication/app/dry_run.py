@@ -1,0 +1,125 @@
+"""What a full run would cost, measured in a few steps on generated data of the declared size."""
+
+import math
+import multiprocessing
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+
+from denoise_lib.data import Interactions, Split
+from denoise_lib.evaluator import VALIDATION_USERS, rank_items
+from denoise_lib.train import fit, steps_per_epoch
+from replication.runs.parameters import Parameters
+from replication.runs.recipe import empty_model, loss_and_values
+from replication.runs.settings import Settings
+from replication.runs.store import found
+from replication.sources import public
+from replication.support import paths
+
+N_TIMED, N_RANKED = 40, 100  # steps and users
+
+
+def describe(parameters: Parameters, planned: list[Settings]) -> str:
+    """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
+    name, expected = parameters.dataset, parameters.expected
+    is_there = public.is_prepared(name)
+    lines = [f"{name}: {len(planned)} runs" + (f", {sum(bool(found(run)) for run in planned)} finished" if is_there else "")]
+    missing = [] if is_there else [paths.shown(file) for file in public.files_of(name) if not file.is_file()]
+    gets_them = f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
+    lines.append(f"  missing files: {', '.join(missing)}; the first run {gets_them}" if missing else "  no file is missing")
+    sizes = _sizes(expected)
+    lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
+    lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
+    processes = multiprocessing.get_context("forkserver")  # forked from one that has imported everything, which takes seconds
+    processes.set_forkserver_preload(["torch._dynamo", "replication.app.dry_run"])
+    total = 0.0
+    for backbone in dict.fromkeys(run.backbone for run in planned):
+        group = [run for run in planned if run.backbone == backbone]
+        probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
+        with ProcessPoolExecutor(1, mp_context=processes) as pool:  # one of its own, so that its peak memory is this backbone's
+            cost = pool.submit(_measure, probe, sizes).result()
+        steps = probe.epochs * steps_per_epoch(sizes["train"], probe.n_negatives, probe.batch_size)
+        all_seconds = sum(_seconds(run, cost, sizes) for run in group)
+        seconds = all_seconds / len(group)
+        total += all_seconds
+        lines.append(
+            f"  {backbone:10}{len(group):5}{steps:9,}{cost['parameters']:13,}{cost['memory'] / 2**30:6.1f} GB"
+            f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
+        )
+    jobs = parameters.jobs if parameters.jobs != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
+    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top")
+    return "\n".join(lines)
+
+
+def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> float:
+    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on everything."""
+    steps = run.epochs * steps_per_epoch(sizes["train"], run.n_negatives, run.batch_size)
+    points = steps // run.eval_every
+    rankings = points * bool(run.test_curve or run.diagnostics) * sizes["test_users"]
+    rankings += sizes["test_users"] + min(VALIDATION_USERS, sizes["users"])
+    return steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
+
+
+def _sizes(expected: dict[str, int]) -> dict[str, int]:
+    """The expected counts; those that are not known follow from a split of 8 : 1 : 1."""
+    train = expected.get("train", int(0.8 * expected.get("interactions", 0)))
+    known = {"users": expected["users"], "items": expected["items"], "train": train}
+    for part in ("valid", "test"):
+        known[part] = expected.get(part, train // 8)
+    return known | {"test_users": expected.get("test_users", expected["users"])}
+
+
+def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
+    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh process."""
+    torch.set_num_threads(run.threads)
+    rng = np.random.default_rng(0)
+    n_users, n_items = sizes["users"], sizes["items"]
+
+    def part(n: int) -> Interactions:
+        return Interactions(rng.integers(0, n_users, n), rng.integers(0, n_items, n), None)
+
+    split = Split("generated", n_users, n_items, part(sizes["train"]), part(sizes["valid"]), part(sizes["test"]))
+    device = torch.device(run.device)
+    model = empty_model(run, split).to(device)
+    loss_fn, _ = loss_and_values(run, split)
+
+    def seconds(n_steps: int, n_valid: int) -> float:
+        """Of some steps, on as many rows as they take, or in several passes over a part that has fewer."""
+        n_rows = max(1, n_steps * run.batch_size // (1 + run.n_negatives))
+        short = replace(split, train=split.train[slice(0, n_rows)], valid=split.valid[slice(0, n_valid)])
+        in_epoch = steps_per_epoch(len(short.train), run.n_negatives, run.batch_size)
+        started = time.perf_counter()
+        fit(
+            model, short, loss_fn, epochs=math.ceil(n_steps / in_epoch), seed=0, batch_size=run.batch_size, lr=run.lr,
+            n_negatives=run.n_negatives, eval_every=10**9, protocol=run.protocol, observed=split.train,
+        )  # fmt: skip
+        return time.perf_counter() - started
+
+    few = run.batch_size
+    seconds(2, few)
+    short, long, validated = seconds(2, few), seconds(2 + N_TIMED, few), seconds(2, sizes["valid"])
+    users = np.arange(min(N_RANKED, n_users))
+    started = time.perf_counter()
+    rank_items(model, users, split.matrix(split.train)[users], max(run.top_k))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "step": max(0.0, long - short) / N_TIMED,
+        "validation": max(0.0, validated - short),
+        "user": (time.perf_counter() - started) / len(users),
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "memory": peak if sys.platform == "darwin" else 1024 * peak,
+    }
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

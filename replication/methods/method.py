@@ -1,0 +1,90 @@
+"""What one compared method is, and the loss of those that drop positives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise_lib.data import Interactions, Split
+from denoise_lib.losses import cross_entropies, drop_rate_at, dropped_samples, truncated_cross_entropy
+
+POPULARITY, IS_FALSE = 0, 1  # the columns of row_values
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a meaning looks in every figure: a colour, a marker and a line style that no other meaning has together."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple = "-"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train on noisy positives, as every table, figure and run knows it.
+
+    Attributes:
+        name: as the tables print it.
+        about: what it does, for readers.
+        style: its colour, marker and line.
+        loss: ``(**options) -> (logits, labels, step) -> scalar``. A method that has only ``drop_keys`` is trained by
+            :func:`dropping`.
+        grid: option -> the values from which ``tools/tune.py`` chooses; its keys are the method's options, which
+            ``params/<dataset>.yaml`` sets.
+        drop_keys: ``(losses, values, at_random) -> keys``: the method drops the positives with the largest keys first.
+            All are float ``(B,)`` but ``values`` ``(B, 2)``, of :func:`row_values`; keys are positive, above the 0 of a
+            negative, so no negative goes while a positive is left. Validation knows no values, they are 0 there.
+        uses_flags: whether it needs to know which interactions are false, as no real method does.
+        trains_on: which part of the split it sees, in training and in validation.
+        judged_by: what its validation loss is.
+    """
+
+    name: str
+    about: str
+    style: Style
+    loss: Callable[..., Callable] | None = None
+    grid: dict[str, tuple] = field(default_factory=dict)
+    drop_keys: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    uses_flags: bool = False
+    trains_on: Callable[[Split], Split] = lambda split: split
+    judged_by: str = "its own loss on noisy validation"
+
+    def needs_values(self, counts_drops: bool) -> bool:
+        """Whether its loss takes a fourth argument, the batch's :func:`row_values`."""
+        return self.drop_keys is not None and (self.loss is None or counts_drops)
+
+    def loss_fn(self, options: dict, on_drop: Callable | None = None) -> Callable:
+        """The loss for :func:`denoise_lib.train.fit`.
+
+        Args:
+            options: of the method's own.
+            on_drop: called in training with (dropped positions, labels, values) of each batch, by a method that drops.
+        """
+        if self.needs_values(counts_drops=on_drop is not None):
+            return dropping(self.drop_keys, **options, on_drop=on_drop)
+        return self.loss(**options)
+
+
+def dropping(keys: Callable, max_drop_rate: float, ramp_steps: int, on_drop: Callable | None = None) -> Callable:
+    """T-CE's loss and schedule with another choice of what to drop: ``(logits, labels, step, values) -> scalar``."""
+
+    def loss(logits: Tensor, labels: Tensor, step: int, values: Tensor) -> Tensor:
+        drop_rate = drop_rate_at(step, max_drop_rate, ramp_steps)
+        losses = cross_entropies(logits.detach(), labels)
+        of_batch = keys(losses, values, 1 - torch.rand_like(losses))  # random numbers in (0, 1]
+        if on_drop is not None and torch.is_grad_enabled():  # validation is no training
+            on_drop(dropped_samples(of_batch, labels, drop_rate), labels, values)
+        return truncated_cross_entropy(logits, labels, drop_rate, of_batch)
+
+    return loss
+
+
+def row_values(train: Interactions, n_items: int) -> np.ndarray:
+    """What a control may need to know of each training row, float ``(n, 2)``: the popularity of its item, which is the
+    number of the item's training interactions, and 1 where it is flagged as a false positive."""
+    popularity = np.bincount(train.items, minlength=n_items)[train.items]
+    is_false = np.zeros(len(train)) if train.is_clean is None else ~train.is_clean
+    return np.column_stack([popularity, is_false]).astype(np.float64)

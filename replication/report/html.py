@@ -1,0 +1,122 @@
+"""The executed notebooks of a data set as one HTML page that loads nothing: figures, formulas and style are inside it."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
+
+from denoise_lib.files import replacing
+from replication.support import paths
+from replication.support.environment import environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+CODE_STYLES = {"light": "default", "dark": "github-dark"}  # pygments' names
+SCRIPT = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "𝒜ℬ𝒞𝒟ℰℱ𝒢ℋℐ𝒥𝒦ℒℳ𝒩𝒪𝒫𝒬ℛ𝒮𝒯𝒰𝒱𝒲𝒳𝒴𝒵")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of a notebook: its level there, the id that leads to it in the page, and its text as HTML."""
+
+    level: int
+    id: str
+    html: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook in the page: its name and title, its ``##`` sections, and all its cells as HTML."""
+
+    name: str
+    title: str
+    sections: list[Heading]
+    body: str
+
+
+class Renderer(IPythonRenderer):
+    """Markdown to HTML with formulas as MathML, which browsers draw by themselves, and headings that can be linked.
+
+    Headings are collected, and go down by a level: the page's own title is above those of the notebooks.
+    """
+
+    def __init__(self, notebook: str):
+        super().__init__(escape=False)
+        self.notebook = notebook
+        self.headings: list[Heading] = []
+
+    def heading(self, text: str, level: int, **attributes) -> str:
+        # Notebooks share section names ("The method"), and one may use a name twice.
+        slug = f"{self.notebook}-" + re.sub(r"\W+", "-", re.sub(r"<[^>]*>", "", text).lower()).strip("-")
+        earlier = sum(re.fullmatch(rf"{slug}(-\d+)?", heading.id) is not None for heading in self.headings)
+        heading = Heading(level, f"{slug}-{earlier + 1}" if earlier else slug, text)
+        self.headings.append(heading)
+        return f'<h{level + 1} id="{heading.id}">{text}</h{level + 1}>\n'
+
+    def inline_math(self, body: str) -> str:
+        return _mathml(body, "inline")
+
+    def block_math(self, body: str) -> str:
+        return f'<span class="formula">{_mathml(body, "block")}</span>'
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+
+def write(dataset: str) -> Path:
+    """Writes ``results/<dataset>/report.html`` from the executed notebooks that are there, and returns its path.
+
+    Raises:
+        ValueError: none of the notebooks has been executed on this data set.
+    """
+    template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = template.get_template("report.html.j2").render(
+        dataset=dataset,
+        chapters=[chapter(file) for file in _executed(dataset)],
+        folder=paths.shown(paths.results(dataset) / "notebooks"),
+        made=datetime.now(UTC),
+        commit=environment()["commit"],
+        style=(TEMPLATES / "report.css").read_text(),
+        code_style={scheme: HtmlFormatter(style=name).get_style_defs() for scheme, name in CODE_STYLES.items()},
+    )
+    target = paths.results(dataset) / "report.html"
+    with replacing(target) as temporary:
+        temporary.write_text(page)
+    return target
+
+
+def chapter(file: Path) -> Chapter:
+    """An executed notebook as a part of the page."""
+    renderer = Renderer(file.stem)
+    exporter = HTMLExporter(
+        template_file=str(TEMPLATES / "chapter.html.j2"), filters={"markdown2html": MarkdownWithMath(renderer).render}
+    )
+    body, _ = exporter.from_notebook_node(nbformat.read(file, as_version=4))
+    titles = [heading.html for heading in renderer.headings if heading.level == 1]
+    sections = [heading for heading in renderer.headings if heading.level == 2]
+    return Chapter(file.stem, titles[0] if titles else file.stem, sections, body)
+
+
+def _executed(dataset: str) -> list[Path]:
+    """The executed notebooks that are there, in the notebooks' order; not what is left of one that failed."""
+    folder = paths.results(dataset) / "notebooks"
+    files = [folder / f"{notebook.stem}.ipynb" for notebook in paths.NOTEBOOKS]
+    found = [file for file in files if file.exists()]
+    if not found:
+        raise ValueError(
+            f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report; "
+            f"make them first with: ./run_all.sh {dataset}"
+        )
+    return found
+
+
+def _mathml(formula: str, display: str) -> str:
+    # Browsers ignore mathvariant; the script letters are characters of their own.
+    mathml = convert(formula, display=display)
+    return re.sub(r'<mi mathvariant="script">(.*?)</mi>', lambda found: f"<mi>{found[1].translate(SCRIPT)}</mi>", mathml)

@@ -1,0 +1,114 @@
+"""Many runs: which of them are missing, how many fit side by side, and the one bar that shows them."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import joblib
+import psutil
+import torch
+from tqdm import tqdm
+
+from replication.runs import pool
+from replication.runs.cluster import on_cluster
+from replication.runs.compute import RunsFailed, attempt
+from replication.runs.recipe import empty_model, load_split
+from replication.runs.settings import Settings
+from replication.runs.store import Run, found, load_run
+
+
+def map_runs(
+    settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
+) -> list[Run]:
+    """Computes the runs that are not on disk yet and returns all, in the order asked for: :func:`compute_missing`, then reading."""
+    compute_missing(settings, jobs, label, use_records)
+    return [load_run(run, found(run, use_records)) for run in settings]
+
+
+def compute_missing(
+    settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
+) -> None:
+    """Computes the runs that are not on disk yet.
+
+    Args:
+        settings: the runs; repeated ones are computed once.
+        jobs: runs side by side; ``"auto"``: as many as the machine's cores, at ``threads`` each, and its free memory allow.
+        label: of the progress bar.
+        use_records: a run that is not on disk but has a record is read from it and not computed.
+
+    Raises:
+        RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
+    """
+    missing = [run for run in settings if not found(run, use_records)]
+    _compute_all(
+        [run for run in distinct(missing) if not found(run)], jobs, label
+    )  # what others start from needs its weights
+
+
+def distinct(settings: list[Settings]) -> list[Settings]:
+    """Each run once, first the runs that others start from; without those for which another one stands, since it records the
+    same and more."""
+    every = dict.fromkeys([*(first for run in settings for first in run.pretrained), *settings])
+    stood_for = {replace(run, diagnostics=None) for run in every if run.diagnostics}
+    return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
+
+
+def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
+    if not missing:
+        return
+    jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
+    failures = []
+    # Backbones differ in length: the time that remains is told by the mean so far, not by the latest runs.
+    with tqdm(total=len(missing), desc=label, unit="run", smoothing=0) as bar:
+
+        def show(run: Settings) -> Callable:
+            def progress(step: int, n_steps: int, valid_loss: float) -> None:
+                bar.set_postfix_str(
+                    f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}", refresh=False
+                )
+                bar.update(0)
+
+            return progress
+
+        if scheduler := os.environ.get("DENOISE_DASK_SCHEDULER"):
+            outcomes = on_cluster(missing, scheduler)
+        elif jobs == 1:
+            outcomes = (attempt(run, show(run)) for run in missing)
+        else:
+            outcomes = pool.outcomes(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
+        for run, failure in outcomes:
+            bar.set_postfix_str(f"last: {run.name}", refresh=False)
+            bar.update()
+            if failure:
+                failures.append((run, failure.strip()))
+    if failures:
+        raise RunsFailed(
+            f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + _described(failures)
+        )
+
+
+def _described(failures: list[tuple[Settings, str]]) -> str:
+    """Each failed run with its cause and its settings, and one traceback for each cause."""
+    lines, tracebacks = [], {}
+    for run, failure in failures:
+        cause = failure.splitlines()[-1]
+        lines.append(f"{run.name}: {cause}\n    {run}")
+        tracebacks.setdefault(cause, failure)
+    return "\n".join(lines + [failure for cause, failure in tracebacks.items() if failure != cause])
+
+
+def _side_by_side(missing: list[Settings]) -> int:
+    """How many of these runs the machine's cores, its free memory and that of the GPU they use have room for; at least one."""
+    by_cores = joblib.cpu_count() // missing[0].threads
+    largest = max(map(_memory_of, {(run.dataset, run.backbone): run for run in missing}.values()))
+    free = [psutil.virtual_memory().available]
+    if missing[0].device == "cuda" and torch.cuda.is_available():
+        free.append(torch.cuda.mem_get_info()[0])
+    return max(1, min(by_cores, *(memory // largest for memory in free)))
+
+
+def _memory_of(run: Settings) -> int:
+    """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments of Adam,
+    the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
+    model = empty_model(run, load_split(run))
+    return (512 << 20) + 6 * 4 * sum(weights.numel() for weights in model.parameters())

@@ -1,0 +1,178 @@
+"""What a run records: its final metrics, and probes at its evaluation points. For analysis: nothing here changes a weight."""
+
+import weakref
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from denoise_lib.data import Split
+from denoise_lib.evaluator import evaluate, per_user_metrics, rank_items, ranking_task, validation_sample
+from denoise_lib.losses import cross_entropies
+from denoise_lib.train import score_pairs, validation_rows
+from replication.methods.method import IS_FALSE
+
+ROWS = 20_000  # training positives whose losses are averaged
+
+
+def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Means of validation (noisy truth, :func:`validation_sample`) and test, over all and over warm users; and the test
+    values of every user."""
+    rows = []
+    for part, truth, seen in (
+        ("valid", validation_sample(split), [split.train]),
+        ("test", split.test, [split.train, split.valid]),
+    ):
+        task = ranking_task(split, truth, seen)
+        users, measured = task.users, evaluate(model, task, ks)
+        groups = {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}
+        for group, mask in groups.items():
+            for metric, values in measured.items():
+                for column, k in enumerate(ks):
+                    value = values[mask, column].mean() if mask.any() else np.nan
+                    rows.append((part, group, metric, k, value, mask.sum()))
+    frame = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
+    return frame, {"users": users, "ks": np.array(ks), **measured}
+
+
+def test_metrics(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
+    """Probes for :func:`denoise_lib.train.fit`: ``recall_<k>_test`` and ``ndcg_<k>_test``."""
+    task = ranking_task(split, split.test, [split.train, split.valid])
+    names = [f"{metric}_{k}_test" for metric in ("recall", "ndcg") for k in ks]
+    return probes(lambda model: means(evaluate(model, task, ks), ks, "test"), names)
+
+
+def means(measured: dict[str, np.ndarray], ks: Sequence[int], part: str) -> dict[str, float]:
+    """``<metric>_<k>_<part>`` -> the mean over users."""
+    return {
+        f"{metric}_{k}_{part}": values[:, column].mean()
+        for metric, values in measured.items()
+        for column, k in enumerate(ks)
+    }
+
+
+def probes(measure: Callable[..., dict[str, float]], names: list[str]) -> dict[str, Callable]:
+    """Probes that share one measurement a model and step: ``measure(model)`` gives the values of all ``names``."""
+    latest: dict = {}
+
+    def probe_of(name: str) -> Callable:
+        def probe(model, step: int) -> float:
+            if latest.get("step") != step or latest["model"]() is not model:
+                latest.update(step=step, model=weakref.ref(model), values=measure(model))
+            return latest["values"][name]
+
+        return probe
+
+    return {name: probe_of(name) for name in names}
+
+
+class DropCounter:
+    """How many true and false positives a dropping loss has left out since it was last read."""
+
+    def __init__(self):
+        self.counts = torch.zeros(4)
+
+    def add(self, dropped: Tensor, labels: Tensor, values: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            dropped: int64, the batch positions that are left out.
+            labels: float ``(B,)``, 1 for a positive.
+            values: float ``(B, 2)``, of :func:`replication.methods.method.row_values`.
+        """
+        is_positive, is_false = labels > 0, values[:, IS_FALSE] > 0
+        counts = [is_false[dropped].sum(), is_positive[dropped].sum(), is_false.sum(), is_positive.sum()]
+        self.counts += torch.stack(counts).cpu()
+
+    def read(self) -> dict[str, float]:
+        """Shares since the last reading, then starts anew. NaN where nothing was there to divide by.
+
+        ``drop_precision``: false positives among the dropped positives. ``drop_recall``: dropped among the false
+        positives. ``drop_share``: dropped among all positives, the recall that dropping at random would have.
+        ``false_share``: false positives among all positives, the precision that dropping at random would have.
+        """
+        false_dropped, dropped, false, positives = self.counts.tolist()
+        self.counts.zero_()
+        pairs = dict(
+            drop_precision=(false_dropped, dropped), drop_recall=(false_dropped, false),
+            drop_share=(dropped, positives), false_share=(false, positives),
+        )  # fmt: skip
+        return {name: part / whole if whole else np.nan for name, (part, whole) in pairs.items()}
+
+
+def diagnostic_probes(
+    split: Split, ks: Sequence[int], n_negatives: int, seed: int, drops: DropCounter | None = None
+) -> dict[str, Callable]:
+    """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`. What needs flags is left out where there are none.
+
+    - ``recall_<k>_test``, ``ndcg_<k>_test``: as :func:`test_metrics`;
+    - ``recall_<k>_valid``, ``recall_<k>_valid_clean``: on all validation rows, and on the true positives among them;
+    - ``valid_ce``, ``valid_ce_clean``: plain cross-entropy of the validation rows that ``protocol: corrected`` uses, and
+      of its true positives and their negatives;
+    - ``loss_true``, ``loss_false``: mean cross-entropy of true and of false positives of the training part, over a fixed
+      sample of at most ``ROWS``;
+    - what :class:`DropCounter` reads.
+    """
+    measures = [_ranking(split, ks), _validation_loss(split, n_negatives, seed)]
+    if split.train.is_clean is not None:
+        measures.append(_training_loss(split))
+    if drops is not None:
+        measures.append((lambda model: drops.read(), ["drop_precision", "drop_recall", "drop_share", "false_share"]))
+    return {name: probe for measure, names in measures for name, probe in probes(measure, names).items()}
+
+
+def _ranking(split: Split, ks) -> tuple[Callable, list[str]]:
+    """Test and validation metrics from one ranking, which leaves out the training items only and is long enough that the
+    validation items can be taken out of it afterwards: scoring is what costs."""
+    valid = validation_sample(split)
+    truths = {"valid": valid}
+    if valid.is_clean is not None and valid.is_clean.any():
+        truths["valid_clean"] = valid[valid.is_clean]
+    tasks = {part: ranking_task(split, truth, [split.train]) for part, truth in {**truths, "test": split.test}.items()}
+    users = np.unique(np.concatenate([task.users for task in tasks.values()]))
+    rows = {part: np.searchsorted(users, task.users) for part, task in tasks.items()}
+    seen, is_valid = split.matrix(split.train)[users], split.matrix(split.valid)[users]
+    length = min(split.n_items, max(ks) + int(is_valid.sum(axis=1).max()))
+
+    def measure(model) -> dict[str, float]:
+        ranked = rank_items(model, users, seen, length)
+        later = np.asarray(is_valid[np.arange(len(users))[:, None], ranked].todense()).astype(bool) & (ranked >= 0)
+        without_valid = np.take_along_axis(ranked, np.argsort(later, axis=1, kind="stable"), axis=1)
+        found = {}
+        for part, task in tasks.items():
+            ranking = (without_valid if part == "test" else ranked)[rows[part], : max(ks)]
+            found |= means(per_user_metrics(ranking, task.ground_truth, ks), ks, part)
+        return found
+
+    wanted = [("recall", "test"), ("ndcg", "test"), *(("recall", part) for part in truths)]
+    return measure, [f"{metric}_{k}_{part}" for metric, part in wanted for k in ks]
+
+
+def _validation_loss(split: Split, n_negatives: int, seed: int) -> tuple[Callable, list[str]]:
+    users, items, labels = validation_rows(split, split.matrix(split.train), n_negatives, seed)
+    subsets = {"valid_ce": np.ones(len(users), bool)}
+    if split.valid.is_clean is not None:
+        clean = split.valid.is_clean
+        subsets["valid_ce_clean"] = np.concatenate([clean, np.repeat(clean, n_negatives)])
+
+    def measure(model) -> dict[str, float]:
+        logits = score_pairs(model, users, items)
+        losses = cross_entropies(logits, torch.from_numpy(labels).to(logits.device)).cpu().numpy()
+        return {name: losses[subset].mean(dtype=np.float64) for name, subset in subsets.items()}
+
+    return measure, list(subsets)
+
+
+def _training_loss(split: Split) -> tuple[Callable, list[str]]:
+    rows = np.random.default_rng(0).permutation(len(split.train))[:ROWS]
+    sample = split.train[rows]
+
+    def measure(model) -> dict[str, float]:
+        logits = score_pairs(model, sample.users, sample.items)
+        losses = cross_entropies(logits, torch.ones_like(logits)).cpu().numpy()
+        groups = {"loss_true": losses[sample.is_clean], "loss_false": losses[~sample.is_clean]}
+        return {name: group.mean(dtype=np.float64) if len(group) else np.nan for name, group in groups.items()}
+
+    return measure, ["loss_true", "loss_false"]

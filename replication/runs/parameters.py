@@ -1,0 +1,312 @@
+"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked object.
+
+The command line, every notebook, the tools and the benchmarks call :func:`resolve`.
+"""
+
+import json
+import re
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from denoise_lib.train import PROTOCOLS
+from replication.methods import CONTROLS, PAPER, own
+from replication.methods.backbones import BACKBONES
+from replication.sources import public
+from replication.support import paths
+
+Count = Annotated[int, Field(ge=1)]
+Step = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Known = Annotated[float, Field(gt=0, le=1)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+CHANGE_NO_RESULT = ("jobs", "use_records")  # decide when and from where numbers are there, not what they are
+ADD_ROWS = ("own_methods", "own_backbones")  # beside the others, which stay as they are
+SPOIL_NO_COMPARISON = ("seeds", "backbones", "top_k", "test_curve", "threads", "device")  # with the published numbers
+
+
+def _about(text: str, default: Any = ...) -> Any:
+    return Field(default, description=text)
+
+
+class Grids(BaseModel):
+    """The values of the sensitivity study, and the ends of the dose-response study; an absent one is not studied."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    max_drop_rate: list[Share] = []
+    ramp_steps: list[Step] = []
+    beta: list[NotNegative] = []
+
+
+class DataParameters(BaseModel):
+    """The data of 01."""
+
+    dataset: str = _about("names params/<dataset>.yaml and data/<dataset>/")
+    expected: dict[str, int] = _about("counts that must be found in the data, published where there are any")
+    declared_differences: dict[str, int] = _about("counts that differ from these, knowingly: name and count found", {})
+    ratings: str | None = _about("a CSV or TSV file of your own to make the data set from", None)
+    columns: dict[str, str] = _about("of that file, role: name; roles are user, item, rating, dwell, flag, time", {})
+    clean_from: float | None = _about("of that file, the lowest rating or dwell time of a true positive", None)
+
+
+class RunParameters(BaseModel):
+    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a map
+    from backbone to value."""
+
+    backbones: list[str] = _about(f"of {', '.join(BACKBONES)}", ["GMF", "NeuMF", "CDAE"])
+    seeds: list[Seed] | dict[str, list[Seed]] = _about("one run each; intervals are over them")
+    protocol: Literal[PROTOCOLS] = _about("corrected or authors: see DEVIATIONS.md", "corrected")
+    dim: Count = _about("width of the embeddings and of the tower's last layer", 32)
+    n_layers: Count = _about("layers of the tower, MLP and NeuMF", 3)
+    hidden_dim: Count = _about("width of CDAE's hidden layer", 200)
+    corruption: Share = _about("share of CDAE's input that is dropped in training, in [0, 1)", 0.5)
+    batch_size: Count = _about("rows, positives and negatives together", 1024)
+    lr: Positive = _about("Adam's learning rate, above 0", 0.001)
+    n_negatives: Count = _about("sampled per positive, anew each epoch", 1)
+    epochs: Count | dict[str, Count] = _about("passes over the training data")
+    eval_every: Count = _about("optimizer steps between evaluation points", 100)
+    top_k: list[Count] = _about("cut-offs of the metrics, in items", [5, 20])
+    test_curve: bool = _about("record test metrics at every evaluation point, for analysis only", True)
+    max_drop_rate: Share | dict[str, Share] = _about("T-CE: share of the batch dropped after the ramp, in [0, 1)", 0.1)
+    ramp_steps: Step | dict[str, Step] = _about("T-CE: optimizer steps to the maximum", 5_000)
+    beta: NotNegative | dict[str, NotNegative] = _about("R-CE: exponent of the weight, at least 0", 0.25)
+    threads: Count = _about("torch threads of each run", 1)
+    device: Literal["auto", "cpu", "cuda"] = _about("auto (CUDA where there is one), cpu or cuda", "auto")
+    jobs: Literal["auto"] | Count = _about("runs side by side; auto: as many as cores and memory allow", "auto")
+    use_records: bool = _about("read results/<dataset>/records in the place of runs that are not on disk", False)
+    own_methods: list[str] = _about("files with your own losses, which join the comparison (docs/extending.md)", [])
+    own_backbones: list[str] = _about("files with your own backbones, which join the comparison", [])
+
+
+class DiagnosticsParameters(BaseModel):
+    """The studies of 05."""
+
+    controls: list[Literal[CONTROLS]] = _about(f"of {', '.join(CONTROLS)}", list(CONTROLS))
+    study_seeds: dict[str, list[Seed]] = _about("backbone: seeds", {})
+    grid_seeds: list[Seed] = _about("seeds of the sensitivity (NeuMF) and dose-response (GMF) studies", [])
+    grids: Grids = _about("option: values; {}: no sensitivity study", Grids())
+    doses: list[Unit] = _about("made-up false positives per true one, in [0, 1]; []: no such study", [])
+class ExtraFeedbackParameters(BaseModel):
+    """The strategies of 06."""
+
+    extra_seeds: dict[str, list[Seed]] = _about("backbone: seeds", {})
+    known_shares: list[Known] = _about("shares of the true positives that are known, in (0, 1]; []: no study", [])
+    compared_share: Known = _about("the one of them for T-CE and R-CE, which are not done for all", 0.2)
+    fine_tuning_epochs: Step = _about("at most, in epochs of the whole training part", 5)
+    fine_tuning_lr: Positive | dict[str, Positive] = _about("Adam's learning rate of fine-tuning, above 0", 0.0001)
+    known_weight: Annotated[float, Field(ge=1)] = _about("what a known one counts in weighted, at least 1", 5.0)
+    neighbours: list[Count] = _about("numbers of neighbours to choose from", [1, 5, 20])
+    lambdas: list[Unit] = _about("weights of the own score to choose from, in [0, 1]", [0.0, 0.5, 1.0])
+
+
+class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
+    """All parameters of a data set."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    _released: dict = PrivateAttr(default_factory=dict)  # what the data set's file says
+    _method_sources: dict[str, own.Source] = PrivateAttr(default_factory=dict)
+    _backbone_sources: dict[str, own.Source] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        self._method_sources = own.own_methods(self.own_methods)
+        self._backbone_sources = own.own_backbones(self.own_backbones)
+        known = [*BACKBONES, *self._backbone_sources]
+        for name in [*self.backbones, *self.study_seeds, *self.extra_seeds]:
+            if name not in known:
+                raise ValueError(f"backbones: {name!r} is not one of {', '.join(known)}")
+        for name in ("backbones", "top_k", "seeds", "study_seeds", "extra_seeds"):
+            value = getattr(self, name)
+            for values in value.values() if isinstance(value, dict) else [value]:
+                if not values or len(set(values)) < len(values):
+                    raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
+        for name in ("seeds", "epochs", "max_drop_rate", "ramp_steps", "beta"):
+            for backbone in self.backbones:
+                self.value(name, backbone)
+        if self.doses and not (self.grids.max_drop_rate and self.grids.ramp_steps):
+            raise ValueError(
+                "doses takes its drop rates and its ramp from grids, which lacks max_drop_rate or ramp_steps"
+            )
+        if self.known_shares and self.compared_share not in self.known_shares:
+            raise ValueError(
+                f"compared_share must be one of known_shares {self.known_shares}, got {self.compared_share}"
+            )
+        if "NeuMF-pre" in self.extra_seeds:
+            raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
+        if self.ratings and self.dataset in public.SIZES:
+            raise ValueError(
+                f"ratings: {self.dataset} has a source of its own; name the data set of your table as you like"
+            )
+        return self
+
+    def value(self, name: str, backbone: str):
+        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's.
+
+        Raises:
+            ValueError: the map lacks the backbone.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, dict):
+            return value
+        known = backbone if backbone in BACKBONES or backbone in value else "GMF"
+        if known not in value:
+            raise ValueError(f"{name} names {', '.join(value)}, but not {known}; give it one value or add it")
+        return value[known]
+
+    def all_backbones(self) -> list[str]:
+        """The backbones of the main table: those asked for, then your own."""
+        return list(dict.fromkeys([*self.backbones, *self._backbone_sources]))
+
+    def all_methods(self) -> list[str]:
+        """The methods of the main table: the paper's, then your own."""
+        return [*PAPER, *self._method_sources]
+
+    def method_source(self, name: str) -> own.Source | None:
+        return self._method_sources.get(name)
+
+    def backbone_source(self, name: str) -> own.Source | None:
+        return self._backbone_sources.get(name)
+
+    def having(self, **values) -> "Parameters":
+        """The same with other values, which are checked: a part of a study."""
+        return _checked(self.model_dump() | values, self.dataset)
+
+    def changes(self) -> dict[str, tuple]:
+        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the file."""
+        now, no_matter = self.model_dump(), CHANGE_NO_RESULT + ADD_ROWS
+        names = [name for name in self._released if name not in no_matter and now[name] != self._released[name]]
+        return {name: (now[name], self._released[name]) for name in names}
+
+    def released(self, name: str):
+        """What the data set's file says of a parameter."""
+        return self._released[name]
+
+    def unlike_published(self) -> str:
+        """Why runs with these parameters cannot be held against published numbers; empty where they can.
+
+        The data set's file has the published settings; fewer seeds, other backbones or another K spoil no comparison.
+        """
+        changed = [name for name in self.changes() if name not in SPOIL_NO_COMPARISON]
+        return f"changed from the published settings: {', '.join(changed)}" if changed else ""
+
+
+def datasets() -> list[str]:
+    """The data sets that have a params file."""
+    return sorted(file.stem for file in paths.PARAMS.glob("*.yaml"))
+
+
+def resolve(dataset: str, changes: dict | None = None, where: str = "changes") -> Parameters:
+    """The parameters of a data set: its file, with some values changed. ``where`` names the changes in an error.
+
+    Raises:
+        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is valid.
+    """
+    file = paths.PARAMS / f"{dataset}.yaml"
+    if not file.is_file():
+        raise ValueError(
+            f"there is no data set {dataset!r}; there are {', '.join(datasets())}{nearest(dataset, datasets())}. "
+            f"For a table of your own: ./run_all.sh --new {dataset} FILE"
+        )
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {error}") from None
+    released = _checked(values, file.name)
+    if released.dataset != dataset:
+        raise ValueError(f"{file.name}: dataset is {released.dataset!r}; it must be the file's name, {dataset!r}")
+    if "dataset" in (changes or {}):
+        raise ValueError(f"{where}: name the data set itself, not as a change of its parameters")
+    parameters = _checked(released.model_dump() | (changes or {}), where) if changes else released
+    parameters._released = released.model_dump()
+    return parameters
+
+
+def assigned(assignments: list[str]) -> dict:
+    """The ``key=value`` of ``--set``, where each value is YAML, as changes.
+
+    Raises:
+        ValueError: an assignment that is no ``key=value``.
+    """
+    values = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {assignment}: expected key=value")
+        if key == "dataset":
+            raise ValueError("--set dataset=…: name the data set as an argument instead")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {assignment}: {text!r} is not a YAML value") from None
+    return values
+
+
+def described() -> list[tuple[str, str, str, str]]:
+    """Name, kind, default (empty where the file must say it) and meaning of every parameter."""
+    rows = []
+    for name, field in Parameters.model_fields.items():
+        default = "" if field.is_required() else json.dumps({} if name == "grids" else field.default)
+        rows.append((name, _kind(field.annotation), default, field.description))
+    return rows
+
+
+def _kind(annotation) -> str:
+    """A type as a reader writes it, without its limits: those are in the meaning."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (list, dict):
+        return f"{origin.__name__}[{', '.join(map(_kind, inner))}]"
+    if inner:
+        return " | ".join(map(_kind, inner))
+    return {type(None): "null", Grids: "dict[str, list]"}.get(annotation, annotation.__name__)
+
+
+def _checked(values: Any, where: str) -> Parameters:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected key: value lines, found {type(values).__name__}")
+    try:
+        return Parameters.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("\n".join(_told(error, where))) from None
+
+
+def _told(error: ValidationError, where: str) -> list[str]:
+    """One line for each wrong parameter: its place, what was found and what is valid."""
+    lines: dict[str, str] = {}
+    for one in error.errors():
+        key, *inner = map(str, one["loc"] or ("",))
+        # Of a parameter that may be of several types, the place names the type that was tried.
+        inner = [place for place in inner if not re.search(r"[\[(]|^(constrained-)?(int|float|str|literal)", place)]
+        place, value = ".".join([key, *inner]), one["input"]
+        if not key:  # several parameters together
+            lines[place] = f"{where}: {one['ctx']['error']}"
+        elif one["type"] == "extra_forbidden":
+            known = Grids.model_fields if inner else Parameters.model_fields
+            names = ", ".join(sorted(set(known) - {"dataset"}))
+            lines[place] = f"{where}: unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
+        elif one["type"] == "missing":
+            lines[place] = f"{where}: {place} is missing: {Parameters.model_fields[key].description}"
+        else:
+            wanted = one["msg"].removeprefix("Input should be ")
+            told = f"{where}: {place} is {value!r} ({type(value).__name__}); it must be {wanted}{_yaml_hint(value)}"
+            lines[place] = f"{lines[place]}, or {wanted}" if place in lines else told
+    return [line for place, line in lines.items() if not any(other.startswith(f"{place}.") for other in lines)]
+
+
+def _yaml_hint(value) -> str:
+    is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value, re.IGNORECASE)
+    return f"; YAML reads {value} as text, write {float(value):g}" if is_number else ""
+
+
+def nearest(word: str, words) -> str:
+    near = get_close_matches(word, list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,195 @@
+"""What a run does with its settings, put together once: the split it sees, the model, the loss, what it records."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from denoise_lib.data import Split
+from denoise_lib.losses import cross_entropy
+from denoise_lib.train import History, fit, steps_per_epoch
+from replication.methods.known_positives import known_weights, on_known, weighted_cross_entropy
+from replication.methods.method import row_values
+from replication.methods.noise import clean_part, with_false_positives
+from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics
+from replication.runs.settings import Settings
+from replication.sources import public
+from replication.support.environment import environment
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """All that a run gives, in memory, wherever it was computed."""
+
+    history: History
+    metrics: pd.DataFrame
+    per_user: dict[str, np.ndarray]
+    weights: dict[str, torch.Tensor]  # on the CPU
+    seconds: dict[str, float]
+    environment: dict[str, str]
+
+
+def train(
+    run: Settings,
+    data: Split,
+    pretrained: Sequence[torch.nn.Module] = (),
+    checkpoint: Path | None = None,
+    progress: Callable | None = None,
+) -> Finished:
+    """Trains and evaluates one run.
+
+    Args:
+        run: its settings.
+        data: the data set's split, as it is on disk.
+        pretrained: the trained models of ``run.pretrained``, that the run starts from.
+        checkpoint, progress: as in :func:`denoise_lib.train.fit`.
+
+    Raises:
+        RuntimeError: training with a user's loss or backbone failed; the message names the file.
+    """
+    started = time.perf_counter()
+    split = seen_split(run, data)
+    trained_on = training_split(run, split)
+    model = build_model(run, split, pretrained).to(run.device)
+    drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
+    loss_fn, values = loss_and_values(run, trained_on, drops)
+    with torch_threads(run.threads), _naming_own_files(run):
+        history = fit(
+            model,
+            trained_on,
+            loss_fn,
+            epochs=passes(run, split),
+            seed=run.seed,
+            batch_size=run.batch_size,
+            lr=run.lr,
+            n_negatives=run.n_negatives,
+            eval_every=run.eval_every,
+            protocol=run.protocol,
+            observed=split.train,
+            probes=_probes(run, split, drops),
+            row_values=values,
+            optimizer=run.the_backbone().optimizer,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        trained = time.perf_counter()
+        metrics, per_user = final_metrics(model, split, run.top_k)
+    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    seconds = {"training": trained - started, "total": time.perf_counter() - started}
+    return Finished(history, metrics, per_user, weights, seconds, environment())
+
+
+def load_split(run: Settings) -> Split:
+    """The split of a run's data set as the run sees it."""
+    return seen_split(run, public.load(run.dataset))
+
+
+def seen_split(run: Settings, data: Split) -> Split:
+    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has
+    made-up false positives in the place of the flagged ones."""
+    split = data.without_duplicates() if run.protocol == "corrected" else data
+    if run.dose is not None:
+        split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
+    return split
+
+
+def training_split(run: Settings, split: Split) -> Split:
+    """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
+    ranking leaves it out."""
+    if _on_known(run):
+        return on_known(split, run.known_share, run.seed)
+    return run.the_method().trains_on(split)
+
+
+def passes(run: Settings, split: Split) -> int:
+    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as ``epochs``
+    passes over the whole training part."""
+    if not _on_known(run):
+        return run.epochs
+    return round(run.epochs * _steps_of_a_pass(run, split) / _steps_of_a_pass(run, training_split(run, split)))
+
+
+def n_steps(run: Settings) -> int:
+    """Optimizer steps of a whole run."""
+    split = load_split(run)
+    return passes(run, split) * _steps_of_a_pass(run, training_split(run, split))
+
+
+def _steps_of_a_pass(run: Settings, split: Split) -> int:
+    return steps_per_epoch(len(split.train), run.n_negatives, run.batch_size)
+
+
+def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
+    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts from.
+
+    ``split`` is that of :func:`load_split`. CDAE reads the whole training part also where it trains on known positives
+    only, since they are too few to tell users apart.
+    """
+    if run.the_backbone().from_trained:
+        return run.the_backbone().from_trained(*pretrained)
+    model = empty_model(run, split)
+    for first_stage in pretrained:
+        model.load_state_dict(first_stage.state_dict())
+    return model
+
+
+def empty_model(run: Settings, split: Split) -> torch.nn.Module:
+    """The backbone as the run's seed draws it."""
+    generator = torch.Generator().manual_seed(run.seed)
+    read = run.the_method().trains_on(split)
+    return run.the_backbone().build(split.matrix(read.train), generator=generator, **run.backbone_options)
+
+
+def loss_and_values(
+    run: Settings, split: Split, drops: DropCounter | None = None
+) -> tuple[Callable, np.ndarray | None]:
+    """A run's loss, and what it has to know of each training row: both as :func:`denoise_lib.train.fit` takes them.
+
+    ``drops`` counts what is dropped in training.
+    """
+    if _on_known(run):
+        return (lambda logits, labels, step: cross_entropy(logits, labels)), None
+    if run.strategy == "weighted":
+        weights = known_weights(split, run.known_share, run.seed, run.known_weight)
+        return (lambda logits, labels, step, added: weighted_cross_entropy(logits, labels, added)), weights
+    method = run.the_method()
+    loss_fn = method.loss_fn(run.method_options, drops.add if drops else None)
+    return loss_fn, row_values(split.train, split.n_items) if method.needs_values(drops is not None) else None
+
+
+def _on_known(run: Settings) -> bool:
+    return run.the_strategy() is not None and run.the_strategy().on_known
+
+
+def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:
+    if run.diagnostics:
+        return diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+    return test_metrics(split, run.top_k) if run.test_curve else None
+
+
+@contextmanager
+def _naming_own_files(run: Settings) -> Iterator[None]:
+    """Says which of the user's files a failing run had its loss or backbone from."""
+    files = [source.file for source in (run.method_source, run.backbone_source) if source]
+    try:
+        yield
+    except Exception as error:
+        if not files or isinstance(error, OSError):
+            raise
+        raise RuntimeError(f"training with {' and '.join(files)} failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Sets torch's threads, which are part of a run's bits, for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

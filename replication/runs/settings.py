@@ -1,0 +1,147 @@
+"""What decides a run: :class:`Settings`, and :func:`plan`, which makes them from a data set's parameters."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+import torch
+
+from replication.methods import METHODS, own
+from replication.methods.backbones import BACKBONES, Backbone
+from replication.methods.known_positives import STRATEGIES, Strategy
+from replication.methods.method import Method
+from replication.runs.parameters import Parameters
+
+RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
+
+
+class Options(dict):
+    """Options of a method and a backbone, name -> value, as a part of settings: never changed, and usable as a key."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.items()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a run's result besides its data. Options that a backbone or method does not have are absent, so that
+    a CE run is the same run whatever T-CE's drop rate is."""
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: int
+    protocol: str
+    epochs: int
+    batch_size: int
+    lr: float
+    n_negatives: int
+    eval_every: int
+    top_k: tuple[int, ...]
+    test_curve: bool  # record test metrics at every evaluation point, for analysis only
+    backbone_options: Options
+    method_options: Options
+    diagnostics: bool | None = None  # record what measure.py adds at every evaluation point; changes no weight
+    noise: str | None = None  # kind of the false positives added to the clean part of the data (methods/noise.py)
+    dose: float | None = None  # and how many, in clean positives
+    strategy: str | None = None  # what is done with known true positives (methods/known_positives.py)
+    known_share: float | None = None  # and how many are known
+    known_weight: float | None = None  # weighted: what a known one counts, in others
+    threads: int = 1
+    device: str = "cpu"
+    pretrained: tuple[
+        "Settings", ...
+    ] = ()  # the runs whose weights it starts from: NeuMF-pre's halves, or a first stage
+    method_source: own.Source | None = None  # the user's file that the method is from
+    backbone_source: own.Source | None = None
+
+    @property
+    def name(self) -> str:
+        strategy = f" {self.strategy} {self.known_share:g}" if self.strategy else ""
+        return f"{self.backbone} {self.method}{strategy} seed {self.seed}"
+
+    def the_method(self) -> Method:
+        return own.method(self.method, self.method_source)
+
+    def the_backbone(self) -> Backbone:
+        return own.backbone(self.backbone, self.backbone_source)
+
+    def the_strategy(self) -> Strategy | None:
+        return STRATEGIES.get(self.strategy)
+
+    def flat(self) -> dict:
+        """Every setting by its name, options beside the others and None where a run does not have them: what is hashed
+        and what ``run.json`` holds. A user's file stands there by its digest."""
+        flat = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "backbone_options":
+                flat |= dict.fromkeys(_known_options(BACKBONES.values())) | value
+            elif field.name == "method_options":
+                flat |= dict.fromkeys(_known_options(METHODS.values())) | value
+            elif field.name == "pretrained":
+                flat["pretrained"] = tuple(run.flat() for run in value)
+            elif isinstance(value, own.Source):
+                flat[field.name] = value.sha256
+            elif not field.name.endswith("_source"):
+                flat[field.name] = value
+        return flat
+
+    def id(self, data: Mapping[str, str]) -> str:
+        """A readable prefix and a hash of settings, data and result version.
+
+        Args:
+            data: file name -> SHA-256 of the data set's files.
+        """
+        used = {name: value for name, value in self.flat().items() if value is not None}
+        content = json.dumps([used, dict(data), RESULT_VERSION], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return f"{self.backbone}-{self.method}-seed{self.seed}-{digest}".lower()
+
+
+def _known_options(of: Iterable) -> list[str]:
+    named = (one.options if isinstance(one, Backbone) else one.grid for one in of)
+    return [name for names in named for name in names]
+
+
+def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = False) -> list[Settings]:
+    """The settings of every (backbone, method, seed) with a data set's parameters; ``device: auto`` is CUDA where there is
+    one. Names of methods and backbones from a user's files count too."""
+    device = parameters.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def settings(backbone: str, method: str, seed: int) -> Settings:
+        sources = parameters.method_source(method), parameters.backbone_source(backbone)
+        own_method, own_backbone = own.method(method, sources[0]), own.backbone(backbone, sources[1])
+        value = lambda name: parameters.value(name, backbone)  # noqa: E731
+        return Settings(
+            parameters.dataset,
+            backbone,
+            method,
+            seed,
+            parameters.protocol,
+            value("epochs"),
+            parameters.batch_size,
+            parameters.lr,
+            parameters.n_negatives,
+            parameters.eval_every,
+            tuple(sorted(parameters.top_k)),
+            parameters.test_curve,
+            Options({name: getattr(parameters, name) for name in own_backbone.options}),
+            Options({name: value(name) for name in own_method.grid}),
+            diagnostics=diagnostics or None,
+            threads=parameters.threads,
+            device=device,
+            pretrained=tuple(settings(first, method, seed) for first in own_backbone.starts_from),
+            method_source=sources[0],
+            backbone_source=sources[1],
+        )
+
+    return [
+        settings(backbone, method, seed)
+        for backbone in parameters.all_backbones()
+        for method in methods
+        for seed in parameters.value("seeds", backbone)
+    ]

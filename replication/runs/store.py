@@ -1,0 +1,141 @@
+"""Runs: one (data set, backbone, method, seed, settings) each, computed once and kept in a folder of its own.
+
+A run is a pure function of its settings and its data, so a notebook asks for runs and gets from disk what is there::
+
+    results/<dataset>/runs/<id>/
+        run.json       settings, environment, timings, selected step, SHA-256 of the other files
+        history.csv    one row per evaluation point
+        metrics.csv    means over users: part, users, metric, k, value, n_users
+        per_user.npz   the test metrics of every user
+        model.pt       weights (a state dict)
+
+The first three of them, kept under version control in ``results/<dataset>/records/<id>/``, are a run's *record*.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from denoise_lib.files import replacing_folder
+from replication.runs.parameters import Parameters
+from replication.runs.recipe import empty_model, load_split
+from replication.runs.settings import RESULT_VERSION, Settings
+from replication.sources import public
+from replication.support import paths
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, read from its folder."""
+
+    settings: Settings
+    folder: Path
+    info: dict  # run.json
+    history: pd.DataFrame
+    metrics: pd.DataFrame
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it lacks weights and the values of each user."""
+        return not (self.folder / "model.pt").is_file()
+
+    @property
+    def selected_step(self) -> int:
+        return self.info["selected_step"]
+
+    def value(self, metric: str, k: int, part: str = "test", users: str = "all") -> float:
+        """One mean from ``metrics.csv``."""
+        rows = self.metrics.query("part == @part and users == @users and metric == @metric and k == @k")
+        return float(rows["value"].item())
+
+    def per_user(self) -> dict[str, np.ndarray]:
+        """``users (U,)``, ``ks`` and the test ``precision, recall, ndcg, mrr (U, len(ks))``. A record has none."""
+        with np.load(self.folder / "per_user.npz") as arrays:
+            return dict(arrays)
+
+    def model(self) -> torch.nn.Module:
+        """The trained model, on the CPU and in evaluation mode. A record has none."""
+        model = empty_model(self.settings, load_split(self.settings))
+        model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
+        return model.eval()
+
+
+def folder_of(run: Settings) -> Path:
+    """Where a run lies, or will lie; its data must be on disk."""
+    return paths.results(run.dataset) / "runs" / run.id(public.checksums(run.dataset))
+
+
+def found(run: Settings, use_records: bool = False) -> Path | None:
+    """The folder of a finished run, or of its record where that will do; None where there is neither.
+
+    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records less.
+    """
+    for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
+        more = replace(run, test_curve=test_curve, diagnostics=diagnostics)
+        if public.is_prepared(run.dataset) and folder_of(more).exists():
+            return folder_of(more)
+    return record_of(run) if use_records else None
+
+
+def record_of(run: Settings) -> Path | None:
+    """The record of a run with these settings, on whatever device and with whatever data files it was made."""
+
+    def comparable(settings: dict) -> dict:
+        return {
+            k: v
+            for k, v in settings.items()
+            if v not in (None, [], ()) and k not in ("device", "threads", "pretrained")
+        }
+
+    wanted = comparable(json.loads(json.dumps(run.flat())))
+    prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
+    for file in sorted((paths.results(run.dataset) / "records").glob(f"{prefix}*/run.json")):
+        info = json.loads(file.read_text())
+        if info["result_version"] == RESULT_VERSION and comparable(info["settings"]) == wanted:
+            return file.parent
+    return None
+
+
+def records_of_other_data(dataset: str) -> list[str]:
+    """The data files that differ between here and any record of a data set."""
+    here = public.checksums(dataset)
+    infos = (json.loads(file.read_text()) for file in (paths.results(dataset) / "records").glob("*/run.json"))
+    return sorted({name for info in infos for name, digest in info["data"].items() if here.get(name) != digest})
+
+
+def keep_record(run: Settings) -> None:
+    """Copies a finished run's ``run.json``, ``history.csv`` and ``metrics.csv`` to its record."""
+    with replacing_folder(paths.results(run.dataset) / "records" / run.id(public.checksums(run.dataset))) as folder:
+        for name in ("run.json", "history.csv", "metrics.csv"):
+            shutil.copyfile(folder_of(run) / name, folder / name)
+
+
+def load_run(settings: Settings, folder: Path | None = None) -> Run:
+    """Reads a finished run, from its own folder or from that of its record."""
+    folder = folder or folder_of(settings)
+    info = json.loads((folder / "run.json").read_text())
+    return Run(settings, folder, info, pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "metrics.csv"))
+
+
+def note(parameters: Parameters) -> str:
+    """What a reader of a table must know of its making, printed on every table and figure, so that a reduced run cannot be
+    taken for the released one: results-changing parameters that differ from the data set's file, data that are not the
+    published ones, records of runs on other data. Empty if none of these."""
+    card, changes = public.card(parameters.dataset), parameters.changes()
+    if "clean_from" in card and card["clean_from"] != parameters.released(
+        "clean_from"
+    ):  # what your table's data were made with
+        changes["clean_from"] = card["clean_from"], parameters.released("clean_from")
+    changed = ", ".join(f"{name}={value} instead of {released}" for name, (value, released) in changes.items())
+    file = "the params file's" if parameters.released("ratings") else "the released"
+    remarks = [f"not {file} settings: {changed}"] if changed else []
+    remarks += card.get("warnings", [])
+    if parameters.use_records and (differing := records_of_other_data(parameters.dataset)):
+        remarks.append(f"records of runs with another {', another '.join(differing)} than the one here")
+    return "; ".join(remarks)

@@ -1,0 +1,1 @@
+"""Where interactions come from: public data sets, and a table of yours."""

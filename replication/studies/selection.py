@@ -1,0 +1,71 @@
+"""Which checkpoint? Each method at the step that each rule of selection would have chosen."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from replication.report.statistics import over_seeds
+from replication.report.tables import PAPER_METRICS, metric_labels, same_step_table
+from replication.runs.store import Run
+
+
+def of_methods(runs: list[Run], *methods: str) -> list[Run]:
+    """The runs of some methods."""
+    return [run for run in runs if run.settings.method in methods]
+
+
+def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
+    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric, k,
+    mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that some of
+    its seeds lack.
+
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on test*
+    chooses on what it reports, a ceiling.
+    """
+    by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
+    by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
+    of_tce = {(run.settings.backbone, run.settings.seed): run.selected_step for run in of_methods(runs, "T-CE")}
+    rows = []
+    for run in runs:
+        history = run.history.set_index("step")
+        steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
+        steps |= {name: history[column].idxmax() for name, column in by_recall.items() if column in history}
+        steps["last step"] = run.info["last_point"]
+        step = of_tce.get((run.settings.backbone, run.settings.seed))
+        if step in history.index:  # clean-only has fewer steps
+            steps["T-CE's step"] = step
+        steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
+        about = dict(backbone=run.settings.backbone, method=run.settings.method)
+        for name, step in steps.items():
+            rows += [about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step]) for m in PAPER_METRICS]
+    frame, keys = pd.DataFrame(rows), ["backbone", "method", "selector", "metric", "k"]
+    seeds = frame.groupby(keys)["value"].transform("count")
+    frame = frame[seeds == seeds.groupby([frame["backbone"], frame["method"]]).transform("max")]  # the same seeds for every rule
+    steps = over_seeds(frame, keys, "step")["mean"]
+    return over_seeds(frame, keys).assign(mean_step=steps)
+
+
+def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFrame:
+    """One row per backbone and method, one column per rule: mean ± half the interval, and the mean step."""
+    rows = table[table["metric"] == metric]
+    half = (rows["high"] - rows["mean"]).map(" ± {:.4f}".format).where(rows["high"].notna(), "")
+    cells = rows["mean"].map("{:.4f}".format) + half + rows["mean_step"].map(" @ {:,.0f}".format)
+    wide = rows.assign(cell=cells).pivot(index=["backbone", "method"], columns="selector", values="cell")
+    order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(order), list(dict.fromkeys(rows["selector"]))].fillna("–").rename_axis(columns=metric_labels(rows.head(1))[0])
+
+
+def selection_says(table: pd.DataFrame) -> str:
+    """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only, untested."""
+    wide = table[table["metric"] == "recall"].pivot(index=["backbone", "method"], columns="selector", values="mean")
+    lines = []
+    for method in ("T-CE", "oracle-drop", "clean-only"):
+        for backbone in table.loc[table["method"] == method, "backbone"].unique():
+            gains = (wide.loc[(backbone, method)] - wide.loc[(backbone, "CE")])[table["selector"].unique()].dropna()
+            lines.append(f"- {method}, {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items()))
+    return "**Here**, methods minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
+
+
+def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
+    """T-CE minus a control with the same schedule: :func:`denoise_lib.report.same_step_table` with the control as base."""
+    return same_step_table(of_methods(runs, "T-CE", control), ks, base=control)

@@ -1,0 +1,52 @@
+"""The sensitivity study: one hyper-parameter at a time over its grid."""
+
+import numpy as np
+import pandas as pd
+
+from replication.methods import METHODS, PAPER
+from replication.report.statistics import over_seeds
+from replication.report.tables import PAPER_METRICS
+from replication.runs.parameters import Parameters
+from replication.runs.settings import Settings, plan
+from replication.runs.store import Run
+
+GRID_BACKBONE = "NeuMF"  # the paper's Fig. 9
+
+
+def sensitivity_plan(parameters: Parameters) -> list[tuple[str, Settings]]:
+    """The runs of one option of T-CE or R-CE at a time over its grid, the others as released: ``(option, settings)``."""
+    if not any(values for _, values in parameters.grids):
+        return []
+    studied = _studied(parameters).having(test_curve=False)
+    return [
+        (option, settings)
+        for method in PAPER
+        for option in METHODS[method].grid
+        for value in getattr(parameters.grids, option)
+        for settings in plan([method], studied.having(**{option: value}))
+    ]
+
+
+def sensitivity_ce_plan(parameters: Parameters) -> list[Settings]:
+    """CE with the same backbone and seeds; none where there is no grid."""
+    return plan(["CE"], _studied(parameters)) if any(values for _, values in parameters.grids) else []
+
+
+def _studied(parameters: Parameters) -> Parameters:
+    return parameters.having(backbones=[GRID_BACKBONE], seeds=parameters.grid_seeds, own_backbones=[])
+
+
+def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -> pd.DataFrame:
+    """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
+    against CE of the same seeds with its interval."""
+    ce_of = {run.settings.seed: run for run in ce_runs}
+    rows = []
+    for name, run in zip(names, runs):
+        row = dict(parameter=name, x=run.settings.method_options[name], method=run.settings.method, seed=run.settings.seed)
+        for metric in PAPER_METRICS:
+            value, ce = run.value(metric, k), ce_of[row["seed"]].value(metric, k)
+            rows.append(row | dict(metric=metric, k=k, value=value, difference=value - ce))
+            rows.append(row | dict(method="CE", metric=metric, k=k, value=ce, difference=np.nan))
+    frame, keys = pd.DataFrame(rows).drop_duplicates(), ["parameter", "x", "method", "metric", "k"]
+    changes = over_seeds(frame, keys, "difference").rename(columns=dict(mean="change", low="change_low", high="change_high"))
+    return over_seeds(frame, keys).merge(changes, on=keys).sort_values(["parameter", "x"], kind="stable").rename(columns={"x": "value"})

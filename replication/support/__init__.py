@@ -1,0 +1,1 @@
+"""What everything else stands on: where things lie, and what a run was computed with."""

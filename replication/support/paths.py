@@ -1,0 +1,37 @@
+"""Where things lie. ``DENOISE_HOME`` moves data, results and figures out of the project, as the tests do;
+``DENOISE_PARAMS`` names another folder of parameter files, as the benchmarks do."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = tuple(sorted((PROJECT / "notebooks").glob("[0-9]*.py")))  # their texts, in their order
+PARAMS = Path(os.environ.get("DENOISE_PARAMS") or PROJECT / "params").resolve()
+
+
+def home() -> Path:
+    """The folder that holds ``data/``, ``results/`` and ``figures/``: ``$DENOISE_HOME``, or the project itself."""
+    return Path(os.environ.get("DENOISE_HOME") or PROJECT).resolve()
+
+
+def data(dataset: str) -> Path:
+    return home() / "data" / dataset
+
+
+def results(dataset: str) -> Path:
+    return home() / "results" / dataset
+
+
+def figures(dataset: str) -> Path:
+    return home() / "figures" / dataset
+
+
+def notebook(name: str) -> Path:
+    """The text of a notebook, such as ``01_data``."""
+    return PROJECT / "notebooks" / f"{name}.py"
+
+
+def shown(path: Path) -> str:
+    """A path as a reader sees it: below :func:`home` without the machine's part."""
+    path = Path(path)
+    return str(path.relative_to(home())) if path.is_relative_to(home()) else str(path)
