@@ -53,8 +53,12 @@ def compare_metrics(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
             continue
         us, them = group["value"], by_cell[cell]["value"]
         row = dict(zip([*CELL, "metric", "k"], cell))
-        row |= dict(ours=us.mean(), sd=us.std(), n=len(us), theirs=them.mean(), sd_theirs=them.std(), n_theirs=len(them))
-        rows.append(row | dict(difference=us.mean() / them.mean() - 1, p=stats.ttest_ind(us, them, equal_var=False).pvalue))
+        row |= dict(
+            ours=us.mean(), sd=us.std(), n=len(us), theirs=them.mean(), sd_theirs=them.std(), n_theirs=len(them)
+        )
+        rows.append(
+            row | dict(difference=us.mean() / them.mean() - 1, p=stats.ttest_ind(us, them, equal_var=False).pvalue)
+        )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"])
     table["differs"] = (table["p_holm"] < 0.05) & (table["difference"].abs() > MAX_METRIC)
@@ -127,7 +131,9 @@ def main() -> None:
     note = f"theirs: {int(metrics['n_theirs'].max())} runs of the authors' code; ours: {len(SEEDS)} seeds, protocol: authors"
     report.publish_table(metrics.round(4), DATASET, "agreement", note)
     report.publish_table(selection.round(4), DATASET, "agreement_selection", note)
-    report.publish_figure(curves_figure(curve), curve, DATASET, "agreement_curves", "Our mean validation loss over theirs")
+    report.publish_figure(
+        curves_figure(curve), curve, DATASET, "agreement_curves", "Our mean validation loss over theirs"
+    )
     print(metrics.round(4).to_string(), selection.round(4).to_string(), sep="\n\n")
     found = int(metrics["differs"].sum() + selection["differs"].sum())
     print(f"\n{len(metrics)} metrics, {len(selection)} selected steps and curves compared: {found} differ")

@@ -20,7 +20,8 @@ def compare(by_protocol: dict[str, list[runs.Run]]) -> pd.DataFrame:
     """One row per backbone, method, metric and K, with the difference authors - corrected over common seeds."""
     values = {name: report.values_of(done).set_index([*CELL, "seed"])["value"] for name, done in by_protocol.items()}
     steps = {
-        name: report.runs_table(done).groupby(["backbone", "method"])["selected_step"].mean() for name, done in by_protocol.items()
+        name: report.runs_table(done).groupby(["backbone", "method"])["selected_step"].mean()
+        for name, done in by_protocol.items()
     }
     corrected = values["corrected"].groupby(CELL).mean()
     rows = []
@@ -45,7 +46,9 @@ def main() -> None:
         # The test curve costs time and changes nothing; where the released runs have it, they are read as they are.
         curve = options["test_curve"] and protocol == options["protocol"]
         planned = runs.plan(runs.METHODS, **options | {"protocol": protocol, "test_curve": curve})
-        done[protocol] = runs.map_runs(planned, arguments.jobs or "auto", label=f"protocol: {protocol}", use_records=True)
+        done[protocol] = runs.map_runs(
+            planned, arguments.jobs or "auto", label=f"protocol: {protocol}", use_records=True
+        )
     table = compare(done)
     shown = table[table["metric"].isin(["recall", "ndcg"])]
     report.publish_table(table, arguments.dataset, "protocols", shown=shown.round(4))

@@ -26,7 +26,13 @@ def record(folder) -> dict:
     means = pd.read_csv(folder / "metrics.csv").query("part == 'test' and users == 'all'")
     means = means[means["metric"].isin(PAPER_METRICS)]
     return {
-        "key": json.dumps({name: settings[name] for name in sorted(settings) if settings[name] not in UNUSED and name not in ELSEWHERE}),
+        "key": json.dumps(
+            {
+                name: settings[name]
+                for name in sorted(settings)
+                if settings[name] not in UNUSED and name not in ELSEWHERE
+            }
+        ),
         "again": bool(settings.get("diagnostics")) or folder.parent.name == "reruns",
         "run": f"{settings['backbone']} {settings['method']} seed {settings['seed']}",
         "made on": environment["gpu"] if settings["device"] == "cuda" else environment["cpu"],
@@ -56,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    files = [file for name in ("records", "reruns") for file in sorted((paths.results(dataset) / name).glob("*/run.json"))]
+    files = [
+        file for name in ("records", "reruns") for file in sorted((paths.results(dataset) / name).glob("*/run.json"))
+    ]
     table = compared([record(file.parent) for file in files])
     shown = table.map(lambda value: f"{value:+.5f}" if isinstance(value, float) else value)
     publish_table(table, dataset, "reruns", shown=shown)

@@ -59,9 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
     add("--use-records", action="store_true", help="reads results/<dataset>/records for runs that are not on disk")
     add("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
-    add("--method", metavar="FILE", action="append", default=[], help="adds the losses of a Python file to the comparison")
+    add(
+        "--method",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="adds the losses of a Python file to the comparison",
+    )
     add("--backbone", metavar="FILE", action="append", default=[], help="adds the backbones of a Python file")
-    add("--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends")
+    add(
+        "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends"
+    )
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -79,7 +87,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         print(_new_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
-        for name in set(options.dataset) - set(parameters.datasets()):  # a new name with --set ratings=… is as --new makes it
+        for name in set(options.dataset) - set(
+            parameters.datasets()
+        ):  # a new name with --set ratings=… is as --new makes it
             print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
     chosen = [parameters.resolve(name, changes, where="--set") for name in names]
@@ -138,7 +148,9 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     from replication.report import verdicts
 
     name = chosen.dataset
-    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))  # notebooks' bars end on this stderr
+    os.environ.setdefault(
+        "TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1)
+    )  # notebooks' bars end on this stderr
     first, *others = FULL if full else MAIN
     with _only_one(name):
         if chosen.ratings:
@@ -215,11 +227,15 @@ def _state(chosen: Parameters, planned: list[Settings]) -> str:
             missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
     n_missing = sum(len(seeds) for seeds in missing.values())
     if not public.is_prepared(name):
-        n_runs = f"{n_missing} runs missing" if n_missing == len(planned) else f"{n_missing} of {len(planned)} runs missing"
+        n_runs = (
+            f"{n_missing} runs missing" if n_missing == len(planned) else f"{n_missing} of {len(planned)} runs missing"
+        )
         return f"{name}: no data yet, the first run puts them into {folder}; {n_runs}"
     lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
     for group, seeds in missing.items():
-        lines.append(f"  missing: {group}, {len(seeds)} runs of seeds {' '.join(str(seed) for seed in sorted(set(seeds)))}")
+        lines.append(
+            f"  missing: {group}, {len(seeds)} runs of seeds {' '.join(str(seed) for seed in sorted(set(seeds)))}"
+        )
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """``python -m replication doctor``: examines a split or a table of interactions.
 
-    python -m replication doctor data/toy
-    python -m replication doctor ratings.csv --clean-from 4
+python -m replication doctor data/toy
+python -m replication doctor ratings.csv --clean-from 4
 """
 
 import argparse
@@ -22,9 +22,15 @@ def main(arguments: list[str]) -> int:
         description="Examines a split or a table of interactions: what was found, how many, what it does to the metrics, what "
         "to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
     )
-    parser.add_argument("path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file")
-    parser.add_argument("--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive")
-    parser.add_argument("--column", action="append", default=[], metavar="role=name", help="of a table: which column is what")
+    parser.add_argument(
+        "path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file"
+    )
+    parser.add_argument(
+        "--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive"
+    )
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="role=name", help="of a table: which column is what"
+    )
     options = parser.parse_args(arguments)
     try:
         split, table = _read(options)
@@ -38,9 +44,15 @@ def main(arguments: list[str]) -> int:
         print(f"\nT-CE's drop rate with params/{split.name}.yaml, as shares of the batch:\n")
         print(effective_drop_rates(values, len(split.train)).to_string())
     findings = examine(split, values, table)
-    print("\nNothing was found." if findings.empty else f"\n{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:")
+    print(
+        "\nNothing was found."
+        if findings.empty
+        else f"\n{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:"
+    )
     for row in findings.itertuples():
-        print(f"\n{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}\n  so:  {row.consequence}\n  do:  {row.remedy}")
+        print(
+            f"\n{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}\n  so:  {row.consequence}\n  do:  {row.remedy}"
+        )
     return int(findings["invalid"].any())
 
 
@@ -49,7 +61,9 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
     if path.is_dir():
         names = sorted(file.name.removesuffix(".train.rating") for file in path.glob("*.train.rating"))
         if len(names) != 1:
-            raise ValueError(f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}")
+            raise ValueError(
+                f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}"
+            )
         card = path / "card.json"
         sizes = json.loads(card.read_text()) if card.is_file() else {}
         return load_split(path, names[0], *public.SIZES.get(names[0], (sizes.get("users"), sizes.get("items")))), None
@@ -64,7 +78,9 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
 def _summary(split: Split, table: own_table.Table | None) -> str:
     n_rows = sum(len(getattr(split, part)) for part in FILES)
     lines = [f"{split.name}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} interactions"]
-    lines.append(f"  density {n_rows / split.n_users / split.n_items:.3%}, {n_rows / split.n_users:.1f} interactions a user")
+    lines.append(
+        f"  density {n_rows / split.n_users / split.n_items:.3%}, {n_rows / split.n_users:.1f} interactions a user"
+    )
     for part in FILES:
         rows: Interactions = getattr(split, part)
         noise = "no flags" if rows.is_clean is None else f"{1 - rows.is_clean.mean():.1%} false positives"

@@ -30,20 +30,30 @@ def describe(parameters: Parameters, planned: list[Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
     name, expected = parameters.dataset, parameters.expected
     is_there = public.is_prepared(name)
-    lines = [f"{name}: {len(planned)} runs" + (f", {sum(bool(found(run)) for run in planned)} finished" if is_there else "")]
+    lines = [
+        f"{name}: {len(planned)} runs" + (f", {sum(bool(found(run)) for run in planned)} finished" if is_there else "")
+    ]
     missing = [] if is_there else [paths.shown(file) for file in public.files_of(name) if not file.is_file()]
-    gets_them = f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
-    lines.append(f"  missing files: {', '.join(missing)}; the first run {gets_them}" if missing else "  no file is missing")
+    gets_them = (
+        f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
+    )
+    lines.append(
+        f"  missing files: {', '.join(missing)}; the first run {gets_them}" if missing else "  no file is missing"
+    )
     sizes = _sizes(expected)
     lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
     lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
-    processes = multiprocessing.get_context("forkserver")  # forked from one that has imported everything, which takes seconds
+    processes = multiprocessing.get_context(
+        "forkserver"
+    )  # forked from one that has imported everything, which takes seconds
     processes.set_forkserver_preload(["torch._dynamo", "replication.app.dry_run"])
     total = 0.0
     for backbone in dict.fromkeys(run.backbone for run in planned):
         group = [run for run in planned if run.backbone == backbone]
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
-        with ProcessPoolExecutor(1, mp_context=processes) as pool:  # one of its own, so that its peak memory is this backbone's
+        with ProcessPoolExecutor(
+            1, mp_context=processes
+        ) as pool:  # one of its own, so that its peak memory is this backbone's
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * steps_per_epoch(sizes["train"], probe.n_negatives, probe.batch_size)
         all_seconds = sum(_seconds(run, cost, sizes) for run in group)
@@ -54,7 +64,9 @@ def describe(parameters: Parameters, planned: list[Settings]) -> str:
             f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
         )
     jobs = parameters.jobs if parameters.jobs != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
-    lines.append(f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top")
+    lines.append(
+        f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top"
+    )
     return "\n".join(lines)
 
 

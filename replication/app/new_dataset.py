@@ -28,13 +28,18 @@ def write_params(
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise ValueError(f"{name!r} is no name for a data set; take letters, digits and _")
     if file.exists() or name in public.SIZES:
-        raise ValueError(f"there is a data set {name!r} already; choose another name" + (f" or delete {file}" if file.exists() else ""))
+        raise ValueError(
+            f"there is a data set {name!r} already; choose another name"
+            + (f" or delete {file}" if file.exists() else "")
+        )
     table = read_table(ratings, columns)
     clean_from = guessed_limit(table) if clean_from is None else clean_from
     split, _, _ = make_split(table, name, clean_from)
     about_limit = _about_limit(table, clean_from)
     with replacing(file) as temporary:
-        temporary.write_text(_params_text(split, table, str(Path(ratings).resolve()), columns or {}, clean_from, about_limit))
+        temporary.write_text(
+            _params_text(split, table, str(Path(ratings).resolve()), columns or {}, clean_from, about_limit)
+        )
     read = ", ".join(f"{role} = {column}" for role, column in table.columns.items())
     n_false = len(table.frame) - sum(len(part) for part in (split.train, split.valid, split.test))
     used = f"{len(table.frame):,} of {table.n_rows:,} rows, {split.n_users:,} users, {split.n_items:,} items; read as {read}"
@@ -53,14 +58,20 @@ def _about_limit(table: Table, clean_from: float | None) -> str:
     if not table.quality:
         return "the table has no rating, dwell time or flag: what needs flags is left out"
     values = table.frame["value"]
-    span = f"{table.columns[table.quality]} runs from {values.min():g} to {values.max():g}, median {values.median():g}; "
+    span = (
+        f"{table.columns[table.quality]} runs from {values.min():g} to {values.max():g}, median {values.median():g}; "
+    )
     outside = ~values.between(1, 5)
     if table.quality == "rating" and 0 < outside.mean() < 0.05:
         span += f"{outside.sum()} of {len(values)} lie outside 1 to 5: leave those rows out if they are errors, then 3 is the usual value; "
-    return span + ("the lowest one of a true positive" if clean_from is not None else "FILL IN the lowest one of a true positive")
+    return span + (
+        "the lowest one of a true positive" if clean_from is not None else "FILL IN the lowest one of a true positive"
+    )
 
 
-def _params_text(split: Split, table: Table, ratings: str, columns: dict[str, str], clean_from: float | None, about_limit: str) -> str:
+def _params_text(
+    split: Split, table: Table, ratings: str, columns: dict[str, str], clean_from: float | None, about_limit: str
+) -> str:
     n_rows = sum(len(part) for part in (split.train, split.valid, split.test))
     steps_per_epoch = -(-2 * len(split.train) // 1024)
     epochs = int(np.clip(round(N_STEPS / steps_per_epoch), 5, 100))

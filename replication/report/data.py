@@ -52,7 +52,9 @@ def _mean_share(users: np.ndarray, left: np.ndarray) -> float:
     return float(pd.Series(left).groupby(users).mean().mean()) if len(users) else np.nan
 
 
-def expected_table(found: dict[str, int], expected: dict[str, int], declared_differences: dict[str, int]) -> pd.DataFrame:
+def expected_table(
+    found: dict[str, int], expected: dict[str, int], declared_differences: dict[str, int]
+) -> pd.DataFrame:
     """Counts of a data set beside the expected ones; the verdict is ``equal``, ``declared`` or ``DIFFERS``."""
     rows = []
     for name, count in found.items():
@@ -98,7 +100,9 @@ def noise_by_popularity(split: Split, n_groups: int = 10) -> pd.DataFrame:
     tenth = np.argsort(np.argsort(popularity, kind="stable")) * n_groups // len(popularity)
     frame = pd.DataFrame(dict(tenth=tenth + 1, popularity=popularity, false_positive=~split.train.is_clean))
     return frame.groupby("tenth").agg(
-        least_popular=("popularity", "min"), most_popular=("popularity", "max"), false_positives=("false_positive", "mean")
+        least_popular=("popularity", "min"),
+        most_popular=("popularity", "max"),
+        false_positives=("false_positive", "mean"),
     )
 
 

@@ -30,11 +30,18 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
         One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool) says
         that metrics on this split do not mean what they are taken for; empty where nothing was found.
     """
-    findings = [*(_left_out(table) if table is not None else []), *_rows(split), *_overlaps(split), *_never_trained(split)]
+    findings = [
+        *(_left_out(table) if table is not None else []),
+        *_rows(split),
+        *_overlaps(split),
+        *_never_trained(split),
+    ]
     findings += [*_test_users(split), *_flags(split)]
     findings += _times(split, table) if table is not None and "time" in table.frame else []
     findings += _schedule(parameters, len(split.train)) if parameters else []
-    return pd.DataFrame([finding for finding in findings if finding[2]], columns=COLUMNS).astype({"count": int, "invalid": bool})
+    return pd.DataFrame([finding for finding in findings if finding[2]], columns=COLUMNS).astype(
+        {"count": int, "invalid": bool}
+    )
 
 
 def _left_out(table: own_table.Table):

@@ -97,7 +97,9 @@ def panels(
     figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + 2.3 * len(rows)), layout="constrained")
     styles = styles_of(lines)
     spread = min(0.5, 0.12 * (len(lines) - 1))  # lines side by side at each name
-    for axes, in_row in zip(figure.subplots(len(rows), len(columns), squeeze=False, sharey="row" if one_scale else False), rows):
+    for axes, in_row in zip(
+        figure.subplots(len(rows), len(columns), squeeze=False, sharey="row" if one_scale else False), rows
+    ):
         axes[0].set_ylabel(in_row)
         for axis, in_column in zip(axes, columns):
             panel = points[(points[row] == in_row) & (points[column] == in_column)]
@@ -112,7 +114,9 @@ def panels(
                         linewidth=1, linestyle=style.linestyle if ordered else "none", capsize=2,
                     )  # fmt: skip
                 else:
-                    axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle)
+                    axis.plot(
+                        drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle
+                    )
                     axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
             if named:
                 labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
@@ -159,11 +163,16 @@ def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
 
     A thin line is a seed of ours, the black one their mean; dots are selected steps, theirs the least published loss.
     """
-    ours_of, theirs_of = (dict(list(points[points["of"] == of].groupby(["backbone", "method"], sort=False))) for of in ("ours", "published"))
+    ours_of, theirs_of = (
+        dict(list(points[points["of"] == of].groupby(["backbone", "method"], sort=False)))
+        for of in ("ours", "published")
+    )
     n_rows = len({backbone for backbone, _ in theirs_of})
     n_columns = -(-len(theirs_of) // n_rows)
     figure = Figure(figsize=(1 + 3 * n_columns, 0.5 + 2.4 * n_rows), layout="constrained")
-    for axis, ((backbone, method), theirs) in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, theirs_of.items()):
+    for axis, ((backbone, method), theirs) in zip(
+        figure.subplots(n_rows, n_columns, squeeze=False).flat, theirs_of.items()
+    ):
         ours = ours_of[backbone, method]
         for _, seed in ours.groupby("seed"):
             axis.plot(seed["step"], seed[column], color="#666666", linewidth=0.4, alpha=0.5)
@@ -204,7 +213,9 @@ def schedule_figure(points: pd.DataFrame) -> Figure:
         reached = panel[panel["reached"]]
         axis.plot(panel["step"], panel["drop_rate"], color="#999999", linestyle=":", label="nominal")
         axis.plot(reached["step"], reached["drop_rate"], color=STYLES["T-CE"].color, linewidth=2, label="reached")
-        axis.set_title(f"{backbone}: reaches {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10)
+        axis.set_title(
+            f"{backbone}: reaches {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10
+        )
         axis.set_xlabel("optimizer step")
         axis.grid(alpha=0.25)
     figure.axes[0].set_ylim(bottom=0)  # after the last line: a limit that is set ends the fitting of the shared axis
@@ -259,7 +270,9 @@ def change_figure(table: pd.DataFrame) -> Figure:
         axis.set_xlabel("method − CE")
         axis.grid(alpha=0.25, axis="x")
         axis.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks([-place for place in range(len(panels[0][1]))], panels[0][1]["backbone"] + " " + panels[0][1]["method"])
+    axes[0].set_yticks(
+        [-place for place in range(len(panels[0][1]))], panels[0][1]["backbone"] + " " + panels[0][1]["method"]
+    )
     return figure
 
 
@@ -276,7 +289,9 @@ def heat_map(grid: pd.DataFrame, title: str) -> Figure:
             drawn = axis.imshow(cells.to_numpy(), aspect="auto", origin="lower", cmap="cividis")
             row, column = np.unravel_index(cells.to_numpy().argmax(), cells.shape)
             if cells.columns[column] == 1:
-                axis.add_patch(Rectangle((column - 0.5, -0.5), 1, len(cells), fill=False, edgecolor="black", linewidth=3))
+                axis.add_patch(
+                    Rectangle((column - 0.5, -0.5), 1, len(cells), fill=False, edgecolor="black", linewidth=3)
+                )
             else:
                 axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
             axis.set_xticks(range(cells.shape[1]), [f"{own:g}" for own in cells.columns], fontsize=7)

@@ -75,7 +75,9 @@ def write(dataset: str) -> Path:
     Raises:
         ValueError: none of the notebooks has been executed on this data set.
     """
-    template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     page = template.get_template("report.html.j2").render(
         dataset=dataset,
         chapters=[chapter(file) for file in _executed(dataset)],
@@ -119,4 +121,6 @@ def _executed(dataset: str) -> list[Path]:
 def _mathml(formula: str, display: str) -> str:
     # Browsers ignore mathvariant; the script letters are characters of their own.
     mathml = convert(formula, display=display)
-    return re.sub(r'<mi mathvariant="script">(.*?)</mi>', lambda found: f"<mi>{found[1].translate(SCRIPT)}</mi>", mathml)
+    return re.sub(
+        r'<mi mathvariant="script">(.*?)</mi>', lambda found: f"<mi>{found[1].translate(SCRIPT)}</mi>", mathml
+    )

@@ -27,7 +27,9 @@ def publish_figure(figure: Figure, drawn: pd.DataFrame, dataset: str, name: str,
     return Image(filename=folder / f"{name}.png", width=int(figure.get_figwidth() * 96), alt=alt)
 
 
-def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", shown: pd.DataFrame | None = None) -> HTML:
+def publish_table(
+    table: pd.DataFrame, dataset: str, name: str, note: str = "", shown: pd.DataFrame | None = None
+) -> HTML:
     """Writes ``results/<dataset>/tables/<name>.csv`` and ``.md`` and returns the table to look at.
 
     Args:
@@ -41,7 +43,9 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note: str = "", 
         table.to_csv(temporary, index=any(table.index.names))
     with replacing(folder / f"{name}.md") as temporary:
         flat = shown.reset_index() if any(shown.index.names) else shown
-        temporary.write_text((f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n")
+        temporary.write_text(
+            (f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n"
+        )
     with pd.option_context("display.max_colwidth", None):  # no text is cut off
         html = shown.to_html(notebook=True)
     if not shown.map(lambda cell: len(str(cell)) > 40).any(axis=None):  # wide tables scroll; a number stays on its line

@@ -84,17 +84,21 @@ def beside_published(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a published number, for readers: both numbers, their relative difference, the width of what
     one more run of ours would do (half the prediction interval, relative to the mean), the verdict and the source."""
     rows = table[table["published"].notna()]
-    return pd.DataFrame(
-        {
-            "backbone": rows["backbone"],
-            "method": rows["method"],
-            "metric": metric_labels(rows),
-            "published": rows["published"].map("{:.4f}".format),
-            "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
-            "seeds": rows["n_seeds"].map("{:.0f}".format),
-            "difference": rows["difference"].map("{:+.1%}".format),
-            "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
-            "verdict": rows["verdict"],
-            "source": rows["source"],
-        }
-    ).replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True).set_index(["backbone", "method", "metric"])
+    return (
+        pd.DataFrame(
+            {
+                "backbone": rows["backbone"],
+                "method": rows["method"],
+                "metric": metric_labels(rows),
+                "published": rows["published"].map("{:.4f}".format),
+                "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
+                "seeds": rows["n_seeds"].map("{:.0f}".format),
+                "difference": rows["difference"].map("{:+.1%}".format),
+                "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
+                "verdict": rows["verdict"],
+                "source": rows["source"],
+            }
+        )
+        .replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True)
+        .set_index(["backbone", "method", "metric"])
+    )

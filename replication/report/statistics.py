@@ -60,7 +60,9 @@ def detectable(differences: Sequence[float]) -> float:
     return float(sum(stats.t.ppf([1 - LEVEL / 2, POWER], len(differences) - 1)) * stats.sem(differences))
 
 
-def bootstrap_intervals(differences: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_intervals(
+    differences: np.ndarray, n_resamples: int = 10_000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile intervals of the mean over users, from resampled users.
 
     Args:

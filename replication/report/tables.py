@@ -41,7 +41,11 @@ def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
     wide = metrics.pivot(index=["metric", "k"], columns="users", values=["value", "n_users"])
     total = wide["value"] * wide["n_users"]
     cold = (total["all"] - total["warm"].fillna(0)) / (wide["n_users"]["all"] - wide["n_users"]["warm"])
-    return cold.rename("value").reindex(metrics.loc[metrics["users"] == "all"].set_index(["metric", "k"]).index).reset_index()
+    return (
+        cold.rename("value")
+        .reindex(metrics.loc[metrics["users"] == "all"].set_index(["metric", "k"]).index)
+        .reset_index()
+    )
 
 
 def main_table(
@@ -71,7 +75,9 @@ def main_table(
             rows.append(row)
     if baselines is not None:
         cells = baselines[(baselines["users"] == users) & baselines["value"].notna()].rename(columns={"value": "mean"})
-        rows += cells.assign(backbone="", n_seeds=1)[["backbone", "method", "metric", "k", "mean", "n_seeds"]].to_dict("records")
+        rows += cells.assign(backbone="", n_seeds=1)[["backbone", "method", "metric", "k", "mean", "n_seeds"]].to_dict(
+            "records"
+        )
     table = pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note", "p", "p_holm", "detectable"]).assign(note=note)
     is_tested = table["change"].notna()
     tested = table[is_tested]
@@ -85,7 +91,9 @@ def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
 
     The interval over seeds says what training again would do to the change, this one what other users would.
     """
-    groups = {key: group for key, group in _grouped(runs) if all((run.folder / "per_user.npz").exists() for run in group)}
+    groups = {
+        key: group for key, group in _grouped(runs) if all((run.folder / "per_user.npz").exists() for run in group)
+    }
     per_user = {key: {run.settings.seed: run.per_user() for run in group} for key, group in groups.items()}
     cells, differences = [], []
     for (backbone, method), by_seed in per_user.items():
@@ -106,20 +114,24 @@ def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
     """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
     could have found."""
     rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
-    return pd.DataFrame(
-        {
-            "backbone": rows["backbone"],
-            "method": rows["method"],
-            "metric": metric_labels(rows),
-            "change": rows["change"].map(_signed),
-            "over seeds": [_range(low, high) for low, high in zip(rows["change_low"], rows["change_high"])],
-            "over users": [_range(low, high) for low, high in zip(rows["user_low"], rows["user_high"])],
-            "p": rows["p"].map("{:.4f}".format),
-            "p (Holm)": rows["p_holm"].map("{:.4f}".format),
-            "detectable": rows["detectable"].map("{:.4f}".format),
-            "against CE": rows["against_ce"],
-        }
-    ).replace("nan", "–").set_index(["backbone", "method", "metric"])
+    return (
+        pd.DataFrame(
+            {
+                "backbone": rows["backbone"],
+                "method": rows["method"],
+                "metric": metric_labels(rows),
+                "change": rows["change"].map(_signed),
+                "over seeds": [_range(low, high) for low, high in zip(rows["change_low"], rows["change_high"])],
+                "over users": [_range(low, high) for low, high in zip(rows["user_low"], rows["user_high"])],
+                "p": rows["p"].map("{:.4f}".format),
+                "p (Holm)": rows["p_holm"].map("{:.4f}".format),
+                "detectable": rows["detectable"].map("{:.4f}".format),
+                "against CE": rows["against_ce"],
+            }
+        )
+        .replace("nan", "–")
+        .set_index(["backbone", "method", "metric"])
+    )
 
 
 def _range(low: float, high: float) -> str:
@@ -127,7 +139,10 @@ def _range(low: float, high: float) -> str:
 
 
 def readable(
-    table: pd.DataFrame, metrics: Sequence[str] = PAPER_METRICS, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
+    table: pd.DataFrame,
+    metrics: Sequence[str] = PAPER_METRICS,
+    keys: Sequence[str] = ("backbone", "method"),
+    outcome: str = "against_ce",
 ) -> pd.DataFrame:
     """The main table as people read it: a row for each value of ``keys``, a column for each metric and K.
 
@@ -186,9 +201,13 @@ def settings_table(settings: list[Settings]) -> pd.DataFrame:
     options = dict.fromkeys(option for name in PAPER for option in METHODS[name].grid)
     rows = {}
     for run in settings:
-        row = rows.setdefault((run.backbone, run.method), {"seeds": 0, "epochs": run.epochs, **options, **run.method_options})
+        row = rows.setdefault(
+            (run.backbone, run.method), {"seeds": 0, "epochs": run.epochs, **options, **run.method_options}
+        )
         row["seeds"] += 1
-    frame = pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows, names=["backbone", "method"]), dtype=object)
+    frame = pd.DataFrame(
+        rows.values(), index=pd.MultiIndex.from_tuples(rows, names=["backbone", "method"]), dtype=object
+    )
     return frame.where(frame.notna(), "")
 
 
@@ -232,7 +251,9 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
                     differences["same_step"].append(run.value(metric, k) - curve[run.selected_step])
             row = dict(backbone=backbone, method=method, metric=metric, k=k)
             for name, values in differences.items():
-                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values))) | {f"{name}_p": paired_p(values)}
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values))) | {
+                    f"{name}_p": paired_p(values)
+                }
             rows.append(row)
     table = pd.DataFrame(rows)
     one_family = pd.Series(0, table.index)
@@ -245,11 +266,16 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
     cells = {
         name.replace("_", " "): [
-            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}{MARKS[row[f'at_{name}']]}" for _, row in table.iterrows()
+            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}{MARKS[row[f'at_{name}']]}"
+            for _, row in table.iterrows()
         ]
         for name in ("own_steps", "same_step")
     }
-    return table[["backbone", "method"]].assign(metric=metric_labels(table), **cells).set_index(["backbone", "method", "metric"])
+    return (
+        table[["backbone", "method"]]
+        .assign(metric=metric_labels(table), **cells)
+        .set_index(["backbone", "method", "metric"])
+    )
 
 
 def dose_table(response: pd.DataFrame) -> pd.DataFrame:

@@ -9,13 +9,13 @@ from IPython.display import HTML
 from denoise_lib.files import replacing
 from replication.report.publish import publish_table
 from replication.report.published import CELL, beside_published, published
-from replication.report.tables import metric_labels
+from replication.report.tables import PAPER_METRICS, metric_labels
 from replication.support import paths
 
 NOT_RUN = "not run here: data not obtainable"
 TITLES = {"adressa": "Adressa", "amazon_book": "Amazon-book", "yelp": "Yelp", "ml100k": "MovieLens-100K"}
 FROM_MEMORY = {  # what is known of the paper's own numbers
-    "clean_training": "from memory: NeuMF on Adressa Recall@20 .4040 clean, .3081 normal, which is not CE's number in its main table",
+    "clean_training": "from memory: NeuMF on Adressa Recall@20 .4040 clean, .3081 normal, which is not CE's number in its main table"
 }
 NOT_MEASURED = "not yet measured"
 NO_FLAGS = "cannot be checked (the train part at hand has no flags)"
@@ -52,7 +52,9 @@ lie outside that interval, where our runs scatter by less than 4 %: *outside one
 def numbers() -> pd.DataFrame:
     """Every published number with its verdict, from whatever ``results/<dataset>/tables/main.csv`` exist: 108 rows."""
     rows = published().rename(columns={"value": "published"})
-    ours = [table.assign(dataset=name) for name in rows["dataset"].unique() if (table := _table(name, "main")) is not None]
+    ours = [
+        table.assign(dataset=name) for name in rows["dataset"].unique() if (table := _table(name, "main")) is not None
+    ]
     columns = ["mean", "low", "high", "n_seeds", "difference", "prediction_low", "prediction_high", "verdict", "note"]
     if ours:
         rows = rows.merge(pd.concat(ours)[["dataset", *CELL, *columns]], on=["dataset", *CELL], how="left")
@@ -72,7 +74,14 @@ def claims() -> pd.DataFrame:
     rows = []
 
     def claim(text: str, published: str, judge: Callable[[str], str], where: str) -> None:
-        rows.append({"claim": text, "published": published, **{TITLES[d]: judge(d) for d in ("adressa", "ml100k")}, "shown in": where})
+        rows.append(
+            {
+                "claim": text,
+                "published": published,
+                **{TITLES[d]: judge(d) for d in ("adressa", "ml100k")},
+                "shown in": where,
+            }
+        )
 
     for method in ("T-CE", "R-CE"):
         claim(f"{method} improves on CE", _published_wins(method), lambda d: _improves(d, method), "`main.md`")
@@ -118,7 +127,9 @@ def _mostly_false(table: pd.DataFrame) -> str:
     rows = table[table["method"] == "T-CE"]
     mostly, above = rows["precision_low"] > 0.5, rows["precision_low"] > rows["at_random"]
     name = "reproduced" if mostly.all() else "partly" if mostly.any() else "not"
-    found = ", ".join(f"{row.backbone} {row.precision:.3f} (at random {row.at_random:.3f})" for row in rows.itertuples())
+    found = ", ".join(
+        f"{row.backbone} {row.precision:.3f} (at random {row.at_random:.3f})" for row in rows.itertuples()
+    )
     return f"{name}: precision at the end of training {found}; above random on {above.sum()} of {len(rows)} backbones"
 
 
@@ -153,7 +164,10 @@ STUDIES = {  # table of 05_diagnostics or 06_extra_feedback -> the claim that it
     ),
     "activity": ("the least active quarter of the users gains from T-CE (Fig. 7)", _inactive_gain),
     "sensitivity": ("the gain holds over the hyper-parameters' grids (Fig. 9) [NeuMF]", _stable),
-    "extra_feedback": ("fine-tuning, warm-up and colliding inference help (journal version, abstract)", _feedback_helps),
+    "extra_feedback": (
+        "fine-tuning, warm-up and colliding inference help (journal version, abstract)",
+        _feedback_helps,
+    ),
 }
 
 
@@ -242,10 +256,13 @@ def at_a_glance(dataset: str) -> list[str]:
     """The noise of the training part, and how the cells of the main table came out for each loss."""
     folder = paths.results(dataset) / "tables"
     noise = pd.read_csv(folder / "parts.csv", index_col="part").loc["train", "false_positives"]
-    table = pd.read_csv(folder / "main.csv").query("metric in @PAPER_METRICS and backbone.notna()")
+    paper = PAPER_METRICS
+    table = pd.read_csv(folder / "main.csv").query("metric in @paper and backbone.notna()")
     lines = [f"false positives in train: {noise}"]
     if noise == "no flags":
-        lines.append("the test part holds what was disliked too: whether a loss denoises cannot be told (docs/own_data.md, clean_from)")
+        lines.append(
+            "the test part holds what was disliked too: whether a loss denoises cannot be told (docs/own_data.md, clean_from)"
+        )
     for method, cells in table.query("method != 'CE'").groupby("method", sort=False)["against_ce"]:
         counts = ", ".join(f"{(cells == word).sum()} {word}" for word in ("better", "worse", "unresolved"))
         lines.append(f"{method} against CE, Recall and NDCG: {counts} of {len(cells)} cells")
@@ -258,7 +275,13 @@ def write() -> None:
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)
     with replacing(paths.home() / "VERDICTS.md") as temporary:
-        temporary.write_text(_HEAD + _markdown(claims()) + _NUMBERS + _markdown(_tally(rows)) + "".join(map(_section, *_by_dataset(rows))))
+        temporary.write_text(
+            _HEAD
+            + _markdown(claims())
+            + _NUMBERS
+            + _markdown(_tally(rows))
+            + "".join(map(_section, *_by_dataset(rows)))
+        )
 
 
 def _by_dataset(rows: pd.DataFrame) -> tuple:
@@ -270,7 +293,9 @@ def _tally(rows: pd.DataFrame) -> pd.DataFrame:
     published numbers lie outside our prediction interval."""
     is_outside = ~rows["published"].between(rows["prediction_low"], rows["prediction_high"])
     rows = rows.assign(outside=is_outside.where(rows["prediction_low"].notna()))
-    rows = rows.assign(dataset=rows["dataset"].map(TITLES), published=rows["source"].map(lambda s: s if s == "from memory" else "logs"))
+    rows = rows.assign(
+        dataset=rows["dataset"].map(TITLES), published=rows["source"].map(lambda s: s if s == "from memory" else "logs")
+    )
     groups = rows.groupby(["dataset", "published", "verdict"], sort=False)["outside"]
     tally = groups.agg(numbers="size", outside=lambda each: f"{each.sum():.0f}" if each.notna().any() else "–")
     return tally.rename(columns={"outside": "outside one more run"}).reset_index()

@@ -91,6 +91,8 @@ class DiagnosticsParameters(BaseModel):
     grid_seeds: list[Seed] = _about("seeds of the sensitivity (NeuMF) and dose-response (GMF) studies", [])
     grids: Grids = _about("option: values; {}: no sensitivity study", Grids())
     doses: list[Unit] = _about("made-up false positives per true one, in [0, 1]; []: no such study", [])
+
+
 class ExtraFeedbackParameters(BaseModel):
     """The strategies of 06."""
 

@@ -12,12 +12,7 @@ _notices_shown: set[str] = set()
 
 
 def first_that_works(
-    sources: dict[str, Callable[[], bytes]],
-    *,
-    digest: Callable[[bytes], str],
-    expected: str,
-    notice: str,
-    by_hand: str,
+    sources: dict[str, Callable[[], bytes]], *, digest: Callable[[bytes], str], expected: str, notice: str, by_hand: str
 ) -> tuple[bytes, str]:
     """The content of the first source that can be read and has the expected digest, and that source's name.
 

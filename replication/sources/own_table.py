@@ -133,7 +133,11 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
     unknown = [role for role in given if role not in NAMES]
     absent = [name for name in given.values() if name not in header]
     if unknown or absent:
-        wrong = f"columns: the roles are {', '.join(NAMES)}, got {unknown[0]!r}" if unknown else f"{path}: no column {absent[0]!r}"
+        wrong = (
+            f"columns: the roles are {', '.join(NAMES)}, got {unknown[0]!r}"
+            if unknown
+            else f"{path}: no column {absent[0]!r}"
+        )
         raise ValueError(f"{wrong}; the file has {', '.join(header)}")
     plain = {re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0]): name for name in reversed(header)}
     found = {}
@@ -147,12 +151,16 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
             f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name the "
             f"columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME for the doctor"
         )
-    quality = next((role for role in QUALITY if role in given), None) or next((role for role in QUALITY if role in found), None)
+    quality = next((role for role in QUALITY if role in given), None) or next(
+        (role for role in QUALITY if role in found), None
+    )
     used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
     recognised = [name for names in NAMES.values() for name in names.split() if name in plain]
     ignored = sorted({plain[name] for name in recognised} - set(used.values()))
     if ignored:
-        remarks.append(f"not used, though their names are known: {', '.join(ignored)}; columns={{role: name}} takes others")
+        remarks.append(
+            f"not used, though their names are known: {', '.join(ignored)}; columns={{role: name}} takes others"
+        )
     return used
 
 
@@ -169,8 +177,14 @@ def _raw(text: str, separator: str, header: list[str], chosen: dict[str, str], p
                 numbers.append(reader.line_num)
                 is_broken.append(len(fields) != len(header))
     except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: {error}; is there a quotation mark that is never closed?") from None
-    return pd.DataFrame(rows, columns=list(chosen.values()), dtype=object), np.array(numbers, np.int64), np.array(is_broken, bool)
+        raise ValueError(
+            f"{path}: line {reader.line_num}: {error}; is there a quotation mark that is never closed?"
+        ) from None
+    return (
+        pd.DataFrame(rows, columns=list(chosen.values()), dtype=object),
+        np.array(numbers, np.int64),
+        np.array(is_broken, bool),
+    )
 
 
 def _read_columns(raw: pd.DataFrame, columns: dict[str, str], decimal_comma: bool) -> pd.DataFrame:
@@ -196,7 +210,9 @@ def _seconds(text: pd.Series) -> pd.Series:
     try:
         return (pd.to_datetime(text, errors="coerce", utc=True, format="mixed") - start).dt.total_seconds()
     except (ValueError, OverflowError):  # a single odd date, whatever errors="coerce" promises
-        return (pd.Series([_date(one) for one in text], index=text.index, dtype="datetime64[ns, UTC]") - start).dt.total_seconds()
+        return (
+            pd.Series([_date(one) for one in text], index=text.index, dtype="datetime64[ns, UTC]") - start
+        ).dt.total_seconds()
 
 
 def _date(text: str) -> pd.Timestamp:
@@ -240,7 +256,11 @@ def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split
     try:
         parts = split_at_random(rows, public.SPLIT_SEED)
     except ValueError as error:
-        values = "" if is_clean is None else f"; {table.quality} runs to {table.frame['value'].max():g}, a true positive from {limit:g}"
+        values = (
+            ""
+            if is_clean is None
+            else f"; {table.quality} runs to {table.frame['value'].max():g}, a true positive from {limit:g}"
+        )
         raise ValueError(f"{name}: {error}{values}") from None
     return Split(name, len(user_ids), len(item_ids), **parts), np.asarray(user_ids), np.asarray(item_ids)
 
@@ -275,13 +295,17 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
     if is_made and card["source"] == wanted["source"]:
         return table
     if (folder / f"{name}.train.rating").is_file() and "left out" not in card:
-        raise ValueError(f"{folder} holds data that were not made from a table; choose another name or move the folder away")
+        raise ValueError(
+            f"{folder} holds data that were not made from a table; choose another name or move the folder away"
+        )
     split, user_ids, item_ids = make_split(table, name, clean_from)
     if card:
         print(f"{name}: the table or how it is read has changed; data/{name} is made anew", file=sys.stderr)
     for ids, file in ((user_ids, "users.csv"), (item_ids, "items.csv")):
         with replacing(folder / file) as temporary:
-            pd.DataFrame({"number": range(len(ids)), "id": ids}).to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
+            pd.DataFrame({"number": range(len(ids)), "id": ids}).to_csv(
+                temporary, index=False, quoting=csv.QUOTE_NONNUMERIC
+            )
     save_split(split, folder)
     n_train_only = split.n_users - len(np.unique(np.concatenate([split.valid.users, split.test.users])))
     about = {

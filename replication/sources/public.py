@@ -176,7 +176,9 @@ def _u_data_from_wheel() -> bytes:
         command += ["--only-binary=:all:", "--dest", scratch, ML100K_WHEEL]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise OSError(f"pip download failed: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no message'}")
+            raise OSError(
+                f"pip download failed: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no message'}"
+            )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as file:
             return file.read("recbole/dataset_example/ml-100k/ml-100k.inter").partition(b"\n")[2]
@@ -184,7 +186,9 @@ def _u_data_from_wheel() -> bytes:
 
 # --------------------------------------------------------------------------------- the authors' splits, by git blob id
 
-AUTHORS = "https://raw.githubusercontent.com/WenjieWWJ/DenoisingRec/451779a201d2b7b9f4929d35b791caf53f94b5f4/data/{name}/"
+AUTHORS = (
+    "https://raw.githubusercontent.com/WenjieWWJ/DenoisingRec/451779a201d2b7b9f4929d35b791caf53f94b5f4/data/{name}/"
+)
 PUBLISHED = {
     "adressa": {
         "mirrors": [AUTHORS],
@@ -238,7 +242,9 @@ def _published(name: str) -> Callable[[Path], dict]:
                 found = git_blob_id(file.read_bytes())
                 origins[file.name] = f"placed by hand, git blob {found}"
                 if found != blob:
-                    warned.append(f"{file.name} is not the published file (git blob {found[:10]}, published {blob[:10]})")
+                    warned.append(
+                        f"{file.name} is not the published file (git blob {found[:10]}, published {blob[:10]})"
+                    )
                 continue
             urls = [mirror.format(name=name) + file.name for mirror in about["mirrors"]]
             content, origins[file.name] = first_that_works(

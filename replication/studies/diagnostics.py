@@ -57,7 +57,10 @@ def _at(run: Run, step: int, column: str) -> float:
 
 
 def _by_backbone(runs: list[Run]) -> dict[str, list[Run]]:
-    return {name: [run for run in runs if run.settings.backbone == name] for name in dict.fromkeys(r.settings.backbone for r in runs)}
+    return {
+        name: [run for run in runs if run.settings.backbone == name]
+        for name in dict.fromkeys(r.settings.backbone for r in runs)
+    }
 
 
 def clean_training(runs: list[Run]) -> pd.DataFrame:
@@ -68,7 +71,12 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
     normal = table[table["method"] == "CE"].set_index(keys)["mean"].rename("normal")
     clean = table[(table["method"] == "clean-only") & table["metric"].isin(PAPER_METRICS)].join(normal, on=keys)
     columns = [*keys, "normal", "mean", "change", "change_low", "change_high", "p_holm", "against_ce"]
-    return clean[columns].rename(columns={"mean": "clean"}).assign(relative=clean["change"] / clean["normal"]).reset_index(drop=True)
+    return (
+        clean[columns]
+        .rename(columns={"mean": "clean"})
+        .assign(relative=clean["change"] / clean["normal"])
+        .reset_index(drop=True)
+    )
 
 
 def loss_points(runs: list[Run]) -> pd.DataFrame:
@@ -80,7 +88,9 @@ def whole_and_first(points: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
     """The points twice, told apart by ``span``: the whole process, and the first fifth of each backbone's steps."""
     last = points.groupby("backbone")["step"].transform("max")
     first = points[points["step"] <= share * last]
-    return pd.concat([points.assign(span="loss, whole process"), first.assign(span="loss, first fifth")], ignore_index=True)
+    return pd.concat(
+        [points.assign(span="loss, whole process"), first.assign(span="loss, first fifth")], ignore_index=True
+    )
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:
@@ -88,8 +98,13 @@ def memorisation(runs: list[Run]) -> pd.DataFrame:
     ``gap`` (false - true) with its interval."""
     rows = []
     for backbone, group in _by_backbone(of_methods(runs, "CE")).items():
-        for when, step_of in (("selected", lambda run: run.selected_step), ("last", lambda run: run.info["last_point"])):
-            losses = np.array([[_at(run, step_of(run), column) for column in ("loss_true", "loss_false")] for run in group])
+        for when, step_of in (
+            ("selected", lambda run: run.selected_step),
+            ("last", lambda run: run.info["last_point"]),
+        ):
+            losses = np.array(
+                [[_at(run, step_of(run), column) for column in ("loss_true", "loss_false")] for run in group]
+            )
             row = dict(backbone=backbone, point=when, mean_step=np.mean([step_of(run) for run in group]))
             row |= dict(zip(("loss_true", "loss_false"), losses.mean(axis=0)))
             rows.append(row | dict(zip(("gap", "gap_low", "gap_high"), interval(losses[:, 1] - losses[:, 0]))))
@@ -104,8 +119,13 @@ def drop_points(runs: list[Run]) -> pd.DataFrame:
     """
     chosen = of_methods(runs, "T-CE")
     frames = []
-    for measure, own, random in (("precision", "drop_precision", "false_share"), ("recall", "drop_recall", "drop_share")):
-        frames.append(points_of(chosen, {own: "T-CE", random: "at random (expected)"}, "dropping").assign(measure=measure))
+    for measure, own, random in (
+        ("precision", "drop_precision", "false_share"),
+        ("recall", "drop_recall", "drop_share"),
+    ):
+        frames.append(
+            points_of(chosen, {own: "T-CE", random: "at random (expected)"}, "dropping").assign(measure=measure)
+        )
     return pd.concat(frames, ignore_index=True).dropna(subset="mean")
 
 
@@ -117,7 +137,14 @@ def drops(runs: list[Run]) -> pd.DataFrame:
             ends = pd.DataFrame([run.history.iloc[-1] for run in of_methods(group, method)])
             row = dict(backbone=backbone, method=method, step=int(ends["step"].iloc[0]))
             row |= dict(zip(("precision", "precision_low", "precision_high"), interval(ends["drop_precision"])))
-            rows.append(row | dict(at_random=ends["false_share"].mean(), recall=ends["drop_recall"].mean(), dropped=ends["drop_share"].mean()))
+            rows.append(
+                row
+                | dict(
+                    at_random=ends["false_share"].mean(),
+                    recall=ends["drop_recall"].mean(),
+                    dropped=ends["drop_share"].mean(),
+                )
+            )
     return pd.DataFrame(rows)
 
 
@@ -156,8 +183,17 @@ def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     base = values[values["method"] == "CE"].set_index([*keys, "seed"])["value"].rename("ce")
     paired = values[values["method"] != "CE"].join(base, on=[*keys, "seed"])
     paired = paired.assign(value=paired["value"] - paired["ce"])
-    changes = over_seeds(paired, ["method", *keys]).rename(columns=dict(mean="change", low="change_low", high="change_high"))
-    p = paired.groupby(["method", *keys])["value"].agg(lambda values: paired_p(values.to_numpy())).rename("p").reset_index()
+    changes = over_seeds(paired, ["method", *keys]).rename(
+        columns=dict(mean="change", low="change_low", high="change_high")
+    )
+    p = (
+        paired.groupby(["method", *keys])["value"]
+        .agg(lambda values: paired_p(values.to_numpy()))
+        .rename("p")
+        .reset_index()
+    )
     tested = changes.merge(p, on=["method", *keys])
     corrected = family_outcomes(tested, "change", "p", tested["metric"] + tested["k"].astype(str))
-    return table.merge(tested.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"]), on=["method", *keys], how="left")
+    return table.merge(
+        tested.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"]), on=["method", *keys], how="left"
+    )

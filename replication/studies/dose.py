@@ -27,7 +27,11 @@ def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
     rates, ramps = parameters.grids.max_drop_rate, parameters.grids.ramp_steps
     drop_rates = [min(rates), max(rates)]
     studied = parameters.having(
-        backbones=[DOSE_BACKBONE], seeds=parameters.grid_seeds, ramp_steps=min(ramps), test_curve=False, own_backbones=[]
+        backbones=[DOSE_BACKBONE],
+        seeds=parameters.grid_seeds,
+        ramp_steps=min(ramps),
+        test_curve=False,
+        own_backbones=[],
     )
     pairs = []
     for kind in KINDS:
@@ -71,4 +75,7 @@ def dose_says(response: pd.DataFrame) -> str:
             above, below = (cells["change_low"] > 0).sum(), (cells["change_high"] < 0).sum()
             found.append(f"{above} above, {below} below, {len(cells) - above - below} around 0 at dose {dose:g}")
         lines.append(f"- {line}: " + "; ".join(found))
-    return "**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n\n" + "\n".join(lines)
+    return (
+        "**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n\n"
+        + "\n".join(lines)
+    )

@@ -113,7 +113,10 @@ def _collide(
     scores = stored(model, split.n_users, split.n_items)
     of_run = parameters.known_shares if run.settings.method == "CE" else [parameters.compared_share]
     grids, choices, values = [], [], []
-    for space, share in [*(("own-positives", share) for share in of_run), *((space, None) for space in list(SPACES)[1:])]:
+    for space, share in [
+        *(("own-positives", share) for share in of_run),
+        *((space, None) for space in list(SPACES)[1:]),
+    ]:
         known = None if share is None else known_positives(split, share, run.settings.seed)
         neighbours = nearest_users(user_vectors(space, model, split, known), max(ns))
         grid = recall_grid(scores, neighbours, on_valid, ns, lambdas, k)
@@ -123,7 +126,9 @@ def _collide(
             seed=run.settings.seed, known_share=share,
         )  # fmt: skip
         cells = pd.DataFrame(grid, index=pd.Index(ns, name="neighbours"), columns=lambdas)
-        grids.append(cells.melt(var_name="lambda", value_name="value", ignore_index=False).reset_index().assign(**about))
+        grids.append(
+            cells.melt(var_name="lambda", value_name="value", ignore_index=False).reset_index().assign(**about)
+        )
         n, own = ns[best_n], lambdas[best_lambda]
         choices.append({**about, "neighbours": n, "lambda": own, "without": (neighbours[:, 0] < 0).mean()})
         measured = evaluate(CollidingInference(scores, NeighbourMean(scores, neighbours[:, :n]), own), on_test, ks)
@@ -140,7 +145,9 @@ def readable_choices(chosen: pd.DataFrame) -> pd.DataFrame:
     keys = ["strategy", "backbone", "method", "known_share"]
     groups = chosen.assign(choice=mixed.where(~plain, "plain")).groupby(keys, sort=False, dropna=False)
     table = groups.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
-    return table.reset_index().astype({"known_share": object}).fillna({"known_share": ""}).round({"without neighbours": 3})
+    return (
+        table.reset_index().astype({"known_share": object}).fillna({"known_share": ""}).round({"without neighbours": 3})
+    )
 
 
 def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.DataFrame:
@@ -150,7 +157,9 @@ def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.
     for run in [*plain, *trained]:
         frame = run.metrics.query("part == 'test' and users == 'all'")[["metric", "k", "value"]]
         about = dict(strategy=run.settings.strategy or "plain", known_share=run.settings.known_share)
-        frames.append(frame.assign(**about, backbone=run.settings.backbone, method=run.settings.method, seed=run.settings.seed))
+        frames.append(
+            frame.assign(**about, backbone=run.settings.backbone, method=run.settings.method, seed=run.settings.seed)
+        )
     # Shares are floats also in frames that have none.
     return pd.concat([frame.astype({"known_share": float}) for frame in [*frames, collided.values]], ignore_index=True)
 
@@ -162,7 +171,9 @@ def extra_table(values: pd.DataFrame) -> pd.DataFrame:
     plain = values[values["strategy"] == "plain"].set_index([*keys, "seed"])["value"].rename("plain")
     joined = values.join(plain, on=[*keys, "seed"])
     rows = []
-    for group, cell in joined.groupby(["strategy", "backbone", "method", "known_share", "metric", "k"], sort=False, dropna=False):
+    for group, cell in joined.groupby(
+        ["strategy", "backbone", "method", "known_share", "metric", "k"], sort=False, dropna=False
+    ):
         mean, low, high = interval(cell["value"])
         row = dict(zip(["strategy", "backbone", "method", "known_share", "metric", "k"], group))
         row |= dict(mean=mean, low=low, high=high, n_seeds=len(cell))
@@ -193,7 +204,9 @@ def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFra
 def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
     """Recall and NDCG at K as :func:`replication.report.tables.readable` writes them, with the change against plain training."""
     order = {value: place for key in ("backbone", "method") for place, value in enumerate(dict.fromkeys(table[key]))}
-    chosen = table[table["k"] == k].sort_values(["backbone", "method"], key=lambda column: column.map(order), kind="stable")
+    chosen = table[table["k"] == k].sort_values(
+        ["backbone", "method"], key=lambda column: column.map(order), kind="stable"
+    )
     chosen = chosen.assign(known_share=chosen["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
     return tables.readable(chosen, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
 
@@ -203,7 +216,9 @@ def says(table: pd.DataFrame) -> str:
     tested = table[(table["strategy"] != "plain") & table["metric"].isin(PAPER_METRICS)]
     lines = []
     if (n_seeds := table["n_seeds"].max()) < 5:
-        lines.append(f"- with at most {n_seeds} seeds few changes can be resolved: *unresolved* is no evidence of no effect")
+        lines.append(
+            f"- with at most {n_seeds} seeds few changes can be resolved: *unresolved* is no evidence of no effect"
+        )
     for strategy, cells in tested.groupby("strategy", sort=False):
         parts = []
         for method, of_method in cells.groupby("method", sort=False):
@@ -211,4 +226,7 @@ def says(table: pd.DataFrame) -> str:
             found = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("better", "worse", "unresolved"))
             parts.append(f"{method}: {found}")
         lines.append(f"- {strategy}: " + "; ".join(parts))
-    return "**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n\n" + "\n".join(lines)
+    return (
+        "**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n\n"
+        + "\n".join(lines)
+    )

@@ -37,10 +37,15 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
         steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
         about = dict(backbone=run.settings.backbone, method=run.settings.method)
         for name, step in steps.items():
-            rows += [about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step]) for m in PAPER_METRICS]
+            rows += [
+                about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step])
+                for m in PAPER_METRICS
+            ]
     frame, keys = pd.DataFrame(rows), ["backbone", "method", "selector", "metric", "k"]
     seeds = frame.groupby(keys)["value"].transform("count")
-    frame = frame[seeds == seeds.groupby([frame["backbone"], frame["method"]]).transform("max")]  # the same seeds for every rule
+    frame = frame[
+        seeds == seeds.groupby([frame["backbone"], frame["method"]]).transform("max")
+    ]  # the same seeds for every rule
     steps = over_seeds(frame, keys, "step")["mean"]
     return over_seeds(frame, keys).assign(mean_step=steps)
 
@@ -52,7 +57,11 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
     cells = rows["mean"].map("{:.4f}".format) + half + rows["mean_step"].map(" @ {:,.0f}".format)
     wide = rows.assign(cell=cells).pivot(index=["backbone", "method"], columns="selector", values="cell")
     order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
-    return wide.loc[list(order), list(dict.fromkeys(rows["selector"]))].fillna("–").rename_axis(columns=metric_labels(rows.head(1))[0])
+    return (
+        wide.loc[list(order), list(dict.fromkeys(rows["selector"]))]
+        .fillna("–")
+        .rename_axis(columns=metric_labels(rows.head(1))[0])
+    )
 
 
 def selection_says(table: pd.DataFrame) -> str:
@@ -62,7 +71,9 @@ def selection_says(table: pd.DataFrame) -> str:
     for method in ("T-CE", "oracle-drop", "clean-only"):
         for backbone in table.loc[table["method"] == method, "backbone"].unique():
             gains = (wide.loc[(backbone, method)] - wide.loc[(backbone, "CE")])[table["selector"].unique()].dropna()
-            lines.append(f"- {method}, {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items()))
+            lines.append(
+                f"- {method}, {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
+            )
     return "**Here**, methods minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
 
 

@@ -42,11 +42,20 @@ def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -
     ce_of = {run.settings.seed: run for run in ce_runs}
     rows = []
     for name, run in zip(names, runs):
-        row = dict(parameter=name, x=run.settings.method_options[name], method=run.settings.method, seed=run.settings.seed)
+        row = dict(
+            parameter=name, x=run.settings.method_options[name], method=run.settings.method, seed=run.settings.seed
+        )
         for metric in PAPER_METRICS:
             value, ce = run.value(metric, k), ce_of[row["seed"]].value(metric, k)
             rows.append(row | dict(metric=metric, k=k, value=value, difference=value - ce))
             rows.append(row | dict(method="CE", metric=metric, k=k, value=ce, difference=np.nan))
     frame, keys = pd.DataFrame(rows).drop_duplicates(), ["parameter", "x", "method", "metric", "k"]
-    changes = over_seeds(frame, keys, "difference").rename(columns=dict(mean="change", low="change_low", high="change_high"))
-    return over_seeds(frame, keys).merge(changes, on=keys).sort_values(["parameter", "x"], kind="stable").rename(columns={"x": "value"})
+    changes = over_seeds(frame, keys, "difference").rename(
+        columns=dict(mean="change", low="change_low", high="change_high")
+    )
+    return (
+        over_seeds(frame, keys)
+        .merge(changes, on=keys)
+        .sort_values(["parameter", "x"], kind="stable")
+        .rename(columns={"x": "value"})
+    )
