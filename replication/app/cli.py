@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
         "What is on disk is not computed again, so an interrupted call is continued by the same call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n" + "\n".join(keys),
+        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n"
+        + "\n".join(keys)
+        + f"\n\n{parameters.TYPES}",
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
