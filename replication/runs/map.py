@@ -20,7 +20,7 @@ from replication.runs.store import Run, found, load_run
 def map_runs(
     settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
 ) -> list[Run]:
-    """Computes the runs that are not on disk yet and returns all, in the order asked for: :func:`compute_missing`, then reading."""
+    """Computes the runs that are not on disk yet, by :func:`compute_missing`, and returns all in the order asked for."""
     compute_missing(settings, jobs, label, use_records)
     return [load_run(run, found(run, use_records)) for run in settings]
 
@@ -39,15 +39,12 @@ def compute_missing(
     Raises:
         RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    missing = [run for run in settings if not found(run, use_records)]
-    _compute_all(
-        [run for run in distinct(missing) if not found(run)], jobs, label
-    )  # what others start from needs its weights
+    missing = distinct([run for run in settings if not found(run, use_records)])
+    _compute_all([run for run in missing if not found(run)], jobs, label)  # what others start from needs its weights
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:
-    """Each run once, first the runs that others start from; without those for which another one stands, since it records the
-    same and more."""
+    """Each run once, first those that others start from. A run is left out where another of them records the same and more."""
     every = dict.fromkeys([*(first for run in settings for first in run.pretrained), *settings])
     stood_for = {replace(run, diagnostics=None) for run in every if run.diagnostics}
     return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
@@ -63,9 +60,8 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
 
         def show(run: Settings) -> Callable:
             def progress(step: int, n_steps: int, valid_loss: float) -> None:
-                bar.set_postfix_str(
-                    f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}", refresh=False
-                )
+                where = f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}"
+                bar.set_postfix_str(where, refresh=False)
                 bar.update(0)
 
             return progress
@@ -82,9 +78,8 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
             if failure:
                 failures.append((run, failure.strip()))
     if failures:
-        raise RunsFailed(
-            f"{len(failures)} of {len(missing)} runs failed; the others are kept.\n" + _described(failures)
-        )
+        n_failed = f"{len(failures)} of {len(missing)} runs failed; the others are kept."
+        raise RunsFailed(f"{n_failed}\n{_described(failures)}")
 
 
 def _described(failures: list[tuple[Settings, str]]) -> str:

@@ -205,9 +205,9 @@ def _published(name: str) -> Callable[[Path], dict]:
     )
 
     def source(folder: Path) -> dict:
-        known = pd.read_csv(files("replication.sources") / "published_files.csv").query("dataset == @name")
+        known = pd.read_csv(files("replication.sources") / "published_files.csv")
         warned, origins = [], {}
-        for (file_name, blob), mirrors in known.groupby(["file", "git_blob"], sort=False):
+        for (file_name, blob), mirrors in known[known["dataset"] == name].groupby(["file", "git_blob"], sort=False):
             file = folder / file_name
             if file.is_file():
                 found = git_blob_id(file.read_bytes())
