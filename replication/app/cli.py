@@ -1,4 +1,5 @@
-"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show them."""
+"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show
+them."""
 
 import argparse
 import os
@@ -144,8 +145,8 @@ def _planned(chosen: Parameters, full: bool) -> list[Settings]:
 
 
 def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[str]) -> bool:
-    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by side:
-    they find every run on disk and write files of their own. False where something failed."""
+    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
+    side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
     from replication.report import verdicts
 

@@ -71,7 +71,8 @@ def describe(parameters: Parameters, planned: list[Settings]) -> str:
 
 
 def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> float:
-    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on everything."""
+    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on
+    everything."""
     steps = run.epochs * steps_per_epoch(sizes["train"], run.n_negatives, run.batch_size)
     points = steps // run.eval_every
     rankings = points * bool(run.test_curve or run.diagnostics) * sizes["test_users"]
@@ -89,7 +90,8 @@ def _sizes(expected: dict[str, int]) -> dict[str, int]:
 
 
 def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
-    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh process."""
+    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh
+    process."""
     torch.set_num_threads(run.threads)
     rng = np.random.default_rng(0)
     n_users, n_items = sizes["users"], sizes["items"]

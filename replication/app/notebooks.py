@@ -52,7 +52,8 @@ def execute(source: Path, target: Path, values: dict) -> None:
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress bar."""
+    """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress
+    bar."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # so does JupyterLab when it saves the pair

@@ -25,8 +25,8 @@ class Options(dict):
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides a run's result besides its data. Options that a backbone or method does not have are absent, so that
-    a CE run is the same run whatever T-CE's drop rate is."""
+    """All that decides a run's result besides its data. Options that a backbone or method does not have are absent, so
+    that a CE run is the same run whatever T-CE's drop rate is."""
 
     dataset: str
     backbone: str
@@ -106,8 +106,8 @@ def _known_options(of: Iterable) -> list[str]:
 
 
 def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = False) -> list[Settings]:
-    """The settings of every (backbone, method, seed) with a data set's parameters; ``device: auto`` is CUDA where there is
-    one. Names of methods and backbones from a user's files count too."""
+    """The settings of every (backbone, method, seed) with a data set's parameters; ``device: auto`` is CUDA where there
+    is one. Names of methods and backbones from a user's files count too."""
     device = parameters.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
