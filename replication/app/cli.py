@@ -84,9 +84,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     changes = _changes(options)
     if options.new:
         if options.dataset or set(changes) - {"columns", "clean_from"}:
-            raise ValueError(
-                "--new takes a name and a file, and of --set columns and clean_from; the rest goes into the file it writes"
-            )
+            raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
         print(_new_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
