@@ -55,10 +55,10 @@ def train(
     started = time.perf_counter()
     split = seen_split(run, data)
     trained_on = training_split(run, split)
-    model = build_model(run, split, pretrained).to(run.device)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
     with torch_threads(run.threads), _naming_own_files(run):
+        model = build_model(run, split, pretrained).to(run.device)
         history = fit(
             model,
             trained_on,
