@@ -109,5 +109,8 @@ def _side_by_side(missing: list[Settings]) -> int:
 def _memory_of(run: Settings) -> int:
     """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments
     of Adam, the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
-    model = empty_model(run, load_split(run))
-    return (512 << 20) + 6 * 4 * sum(weights.numel() for weights in model.parameters())
+    try:
+        n_parameters = sum(weights.numel() for weights in empty_model(run, load_split(run)).parameters())
+    except Exception:  # a backbone of the user's that cannot be built: its runs will say so, the others are computed
+        n_parameters = 0
+    return (512 << 20) + 6 * 4 * n_parameters

@@ -131,7 +131,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         self._backbone_sources = own.own_backbones(self.own_backbones)
         known = [*BACKBONES, *self._backbone_sources]
         for name in [*self.backbones, *self.study_seeds, *self.extra_seeds]:
-            if name not in known:
+            if name not in (known if name in self.backbones else BACKBONES):
                 raise ValueError(f"backbones: {name!r} is not one of {', '.join(known)}")
         for name in ("backbones", "top_k", "seeds", "study_seeds", "extra_seeds"):
             value = getattr(self, name)
@@ -158,7 +158,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return self
 
     def value(self, name: str, backbone: str):
-        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's.
+        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's, or the first.
 
         Raises:
             ValueError: the map lacks the backbone.
@@ -166,7 +166,8 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         value = getattr(self, name)
         if not isinstance(value, dict):
             return value
-        known = backbone if backbone in BACKBONES or backbone in value else "GMF"
+        own_takes = "GMF" if "GMF" in value else next(iter(value), "GMF")
+        known = backbone if backbone in BACKBONES or backbone in value else own_takes
         if known not in value:
             raise ValueError(f"{name} names {', '.join(value)}, but not {known}; give it one value or add it")
         return value[known]

@@ -50,15 +50,15 @@ def train(
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.
 
     Raises:
-        RuntimeError: training with a user's loss or backbone failed; the message names the file.
+        Exception: training failed. Where a loss or a backbone is the user's, a note names its file.
     """
     started = time.perf_counter()
     split = seen_split(run, data)
     trained_on = training_split(run, split)
-    model = build_model(run, split, pretrained).to(run.device)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
     with torch_threads(run.threads), _naming_own_files(run):
+        model = build_model(run, split, pretrained).to(run.device)
         history = fit(
             model,
             trained_on,
@@ -175,14 +175,15 @@ def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str,
 
 @contextmanager
 def _naming_own_files(run: Settings) -> Iterator[None]:
-    """Says which of the user's files a failing run had its loss or backbone from."""
+    """Adds to a failing run's error which of the user's files its loss or backbone is from."""
     files = [source.file for source in (run.method_source, run.backbone_source) if source]
     try:
         yield
     except Exception as error:
-        if not files or isinstance(error, OSError):
-            raise
-        raise RuntimeError(f"training with {' and '.join(files)} failed: {type(error).__name__}: {error}") from error
+        if files:
+            cause = str(error).partition("\n")[0]
+            error.add_note(f"training with {' and '.join(files)} failed: {type(error).__name__}: {cause}")
+        raise
 
 
 @contextmanager

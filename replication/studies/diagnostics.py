@@ -29,7 +29,7 @@ def main_plan(parameters: Parameters) -> list[Settings]:
     """The runs of the methods and controls, each recording what the figures need."""
     if not parameters.study_seeds:
         return []
-    studied = parameters.having(backbones=list(parameters.study_seeds), seeds=parameters.study_seeds, own_backbones=[])
+    studied = parameters.having(backbones=list(parameters.study_seeds), seeds=parameters.study_seeds)
     return plan(methods_for(parameters), studied, diagnostics=True)
 
 
