@@ -127,16 +127,23 @@ class Server:
 PARTS = {"train": b"0\t0\t1\n1\t1\t0\n", "valid": b"0\t1\t1\n", "test": b"(1, 0)\t1\t1\n"}
 
 
+BLOBS = {part: git_blob_id(content) for part, content in PARTS.items()}
+
+
 @pytest.fixture
-def server(home, monkeypatch):
-    server = Server()
-    blobs = {part: git_blob_id(content) for part, content in PARTS.items()}
-    about = {"mirrors": [server.url + "first/", server.url + "second/"], "blobs": blobs, "cite": "somebody"}
-    monkeypatch.setitem(public.PUBLISHED, "yelp", about)
-    monkeypatch.setitem(public._SOURCES, "yelp", public._published("yelp"))
+def server(home, tmp_path_factory, monkeypatch):
+    server, known = Server(), tmp_path_factory.mktemp("known")
+    names = {part: pattern.format("yelp") for part, pattern in FILES.items()}
+    lines = [
+        f"yelp,{names[part]},{blob},{server.url}{mirror}/{names[part]}"
+        for part, blob in BLOBS.items()
+        for mirror in ("first", "second")
+    ]
+    (known / "published_files.csv").write_text("\n".join(["dataset,file,git_blob,url", *lines]))
+    monkeypatch.setattr(public, "files", lambda package: known)
     monkeypatch.setitem(public.SIZES, "yelp", (2, 2))
     for part, content in PARTS.items():
-        server.answers["/first/" + FILES[part].format("yelp")] = (200, content, None)
+        server.answers["/first/" + names[part]] = (200, content, None)
     yield server
     server.server.shutdown()
 
@@ -163,7 +170,7 @@ def test_a_bad_download_is_tried_again_then_explained_and_leaves_nothing(server,
     with pytest.raises(ValueError) as error:
         public.load("yelp")
     assert message in str(error.value) and str(paths.data("yelp") / name) in str(error.value)
-    assert public.PUBLISHED["yelp"]["blobs"]["valid"] in str(error.value)
+    assert BLOBS["valid"] in str(error.value)
     assert server.asked.count("/first/" + name) == server.asked.count("/second/" + name) == 2
     assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]  # what was whole stays
 
