@@ -15,6 +15,7 @@ from replication.runs.compute import RunsFailed, attempt
 from replication.runs.recipe import empty_model, load_split
 from replication.runs.settings import Settings
 from replication.runs.store import Run, found, load_run
+from replication.sources import public
 
 
 def map_runs(
@@ -56,6 +57,8 @@ def distinct(settings: list[Settings]) -> list[Settings]:
 def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
     if not missing:
         return
+    for dataset in {run.dataset for run in missing}:
+        public.ensure(dataset)
     jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
     failures = []
     # Backbones differ in length: the time that remains is told by the mean so far, not by the latest runs.
