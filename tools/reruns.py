@@ -1,5 +1,5 @@
-"""Compares runs that were made twice: those of the main table with those of 05_diagnostics, which train the same way, and
-with those under results/<dataset>/reruns, records (run.json, history.csv, metrics.csv) that stand there for this alone.
+"""Compares runs that were made twice: those of the main table with those of 05_diagnostics, which train the same way,
+and with those under results/<dataset>/reruns, records that stand there for this comparison alone.
 
     python tools/reruns.py adressa
 

@@ -8,8 +8,9 @@ that no table reports, and judged by the mean validation Recall at the larger K,
 validation loss selects: noisy validation interactions, training items masked. Test data play no part. Writes every
 candidate to results/<dataset>/tuning.csv and prints the best ones for params/<dataset>.yaml. Finished runs are kept.
 
-``--fine-tuning`` chooses fine_tuning_lr in the same way, for CE with the share of 06_extra_feedback that all losses share,
-and writes tuning_fine_tuning.csv. How long it trains needs no choice: each run keeps its best step on validation.
+``--fine-tuning`` chooses fine_tuning_lr in the same way, for CE with the share of 06_extra_feedback that all losses
+share, and writes tuning_fine_tuning.csv. How long it trains needs no choice: each run keeps its best step on
+validation.
 """
 
 import argparse
