@@ -53,13 +53,6 @@ def test_links(file):
             assert heading[1:] in anchors.splitlines(), heading
 
 
-def test_the_backbone_of_the_docs_trains(home, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "extending.md").read_text(), re.DOTALL)
-    exec(code, {"__name__": "docs"})
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["CE", "T-CE"] and all(float(line.split()[-1]) > 0.45 for line in lines)
-
-
 def test_what_the_readme_says_of_the_curves():
     runs = pd.read_csv(PROJECT / "results" / "ml100k" / "runs.csv").query("method == 'T-CE'")
     assert (runs["selected_step"] == runs["last_point"]).sum() == 13 and len(runs) == 15

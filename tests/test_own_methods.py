@@ -125,6 +125,16 @@ def test_the_gradient_of_rce_is_that_of_generalised_cross_entropy(q, monkeypatch
     torch.testing.assert_close(of_gce, by_hand)
 
 
+def test_rce_and_generalised_cross_entropy_train_alike(data, file):
+    code = Path(LOSSES).read_text()
+    file.write_text(code.replace("Q = 0.7", "Q = 0.25"))  # R-CE's exponent in params/toy.yaml
+    alike = map_runs(planned(["R-CE", OWN[0]], own_methods=[str(file)]), jobs=1)
+    of_rce, of_gce = (run.history[["recall_20_test", "ndcg_20_test"]] for run in alike)
+    assert len(of_rce) > 3 and np.abs(of_rce - of_gce).max(axis=None) < 0.003
+    other = map_runs(planned([OWN[0]], own_methods=[LOSSES]), jobs=1)[0].history
+    assert np.abs(other[of_rce.columns] - of_rce).max(axis=None) > 0.003
+
+
 def test_the_losses_by_hand():
     logits, labels = torch.tensor([math.log(3), math.log(3)]), torch.tensor([1.0, 0.0])  # p = 3/4, so P = 3/4 and 1/4
     generalised = (2 - 0.75**0.7 - 0.25**0.7) / 0.7 / 2
@@ -270,10 +280,10 @@ def test_other_functions_are_ignored(file):
     assert list(own.own_methods([str(file)])) == ["mine"]
 
 
-def test_a_loss_made_by_a_function_is_a_method_under_its_name(file):
-    made = "def _of(q):\n    def loss(logits, labels, step):\n        return (labels - logits.sigmoid()).abs().pow(q).mean()\n    return loss\n"
-    file.write_text(made + "q_2 = _of(2)\nq_3 = _of(3)\n")
-    assert list(own.own_methods([str(file)])) == ["q_2", "q_3"]
+def test_the_losses_of_the_page_are_methods(file):
+    page = (PROJECT / "docs" / "extending.md").read_text()
+    file.write_text(page.partition("```python\n")[2].partition("```")[0])
+    assert list(own.own_methods([str(file)])) == ["q_3", "q_7"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
