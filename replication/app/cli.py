@@ -93,7 +93,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         ):  # a new name with --set ratings=… is as --new makes it
             print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
-    chosen = [parameters.resolve(name, changes, where="--set") for name in names]
+    chosen = [parameters.resolve(name, changes, where="the call") for name in names]
     planned = [_planned(one, options.full) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
         print("\n".join(_state(one, runs) for one, runs in zip(chosen, planned)))

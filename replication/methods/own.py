@@ -88,7 +88,7 @@ def _found(files: list[str], is_one: Callable, try_it: Callable, names: Iterable
             try:
                 try_it(getattr(module, name))
             except Exception as error:
-                raise ValueError(f"{name} fails on a small example: {_told(source, error)}") from error
+                raise ValueError(f"{name} fails (see docs/extending.md): {_told(source, error)}") from error
             taken[_plain(name)], found[name] = f"{name} of {source.file}", source
     return found
 
@@ -135,7 +135,8 @@ def _try_loss(loss: Callable) -> None:
     logits = torch.linspace(-2, 2, 8).requires_grad_()
     value = loss(logits, torch.tensor([1.0, 0.0] * 4), 0)
     if getattr(value, "shape", None) != ():
-        raise ValueError(f"it gives {value}; a loss is a scalar tensor, such as the mean over the batch")
+        gives = getattr(value, "shape", value)
+        raise ValueError(f"it gives {gives}; a loss is a scalar tensor, such as the mean over the batch")
     value.backward()
     if not (value.isfinite() and logits.grad.isfinite().all()):
         raise ValueError(f"the loss is {value.item():g} and its gradient {logits.grad.tolist()}")
