@@ -1,7 +1,7 @@
 """How sure a difference is: over seeds (training again), and over users (testing other users)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,12 @@ from scipy import stats
 
 LEVEL = 0.05
 POWER = 0.8
+INTERVAL = ["mean", "low", "high"]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN limits for a single value."""
-    mean = float(np.mean(values))
+    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN where there are too few values."""
+    mean = float(np.mean(values)) if len(values) else np.nan
     if len(values) < 2:
         return mean, np.nan, np.nan
     half = float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values))
@@ -52,6 +53,11 @@ def outcomes(changes: Sequence[float], adjusted: Sequence[float]) -> list[str]:
     ]
 
 
+def counted(outcomes: Sequence[str]) -> str:
+    """``1 better, 0 worse, 3 unresolved``."""
+    return ", ".join(f"{list(outcomes).count(word)} {word}" for word in ("better", "worse", "unresolved"))
+
+
 def detectable(differences: Sequence[float]) -> float:
     r"""The smallest true mean difference that as many seeds with this scatter would find, uncorrected, four times in
     five: about :math:`(t_{0.975, n-1} + t_{0.8, n-1})\, s / \sqrt n`; NaN for fewer than two."""
@@ -81,14 +87,62 @@ def bootstrap_intervals(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def family_outcomes(table: pd.DataFrame, change: str, p: str, families: pd.Series) -> pd.DataFrame:
-    """``p_holm`` and ``outcome`` of a table's rows, corrected within each family."""
-    adjusted = table[p].astype(float).groupby(families).transform(lambda values: holm(values))
-    return pd.DataFrame({"p_holm": adjusted, "outcome": outcomes(table[change], adjusted)}, index=table.index)
+def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance; NaN are left out."""
+    groups = frame.groupby(list(keys), sort=False, dropna=False)[value]
+    return pd.DataFrame([(*key, *interval(group.dropna())) for key, group in groups], columns=[*keys, *INTERVAL])
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """``mean, low, high`` of a column in each group, in order of appearance: the mean and its 95 % t-interval."""
+    """The same for thousands of groups at once; the last digit may differ."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[value].agg(["mean", "sem", "count"]).reset_index()
     half = stats.t.ppf(1 - LEVEL / 2, np.maximum(groups["count"] - 1, 1)) * groups["sem"]
     return groups.assign(low=groups["mean"] - half, high=groups["mean"] + half).drop(columns=["sem", "count"])
+
+
+def changes(
+    frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise: Callable = intervals
+) -> pd.DataFrame:
+    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, which holds a paired difference for
+    each seed; NaN in groups without one."""
+    groups = frame.groupby(list(keys), sort=False, dropna=False)[name]
+    tests = {test: groups.agg(lambda each, test=test: test(each.dropna())) for test in (paired_p, detectable)}
+    table = summarise(frame, keys, name).set_axis([*keys, name, f"{name}_low", f"{name}_high"], axis=1)
+    return table.assign(p=tests[paired_p].to_numpy(), detectable=tests[detectable].to_numpy())
+
+
+def compare(
+    values: pd.DataFrame, keys: Sequence[str], cell: Sequence[str], is_base: pd.Series, summarise: Callable = intervals
+) -> pd.DataFrame:
+    """Every group with its change against the base of its cell, paired by seed.
+
+    Args:
+        values: one row per group and seed, with the columns ``seed`` and ``value`` and those named by the next two.
+        keys: the columns that tell groups apart.
+        cell: those of them that a group and its base have in common.
+        is_base: the rows that the others are compared with.
+        summarise: :func:`intervals` or :func:`over_seeds`.
+
+    Returns:
+        ``keys, mean, low, high, n_seeds`` and the columns of :func:`changes`, NaN for the base and where nothing pairs.
+    """
+    paired_by = [*cell, "seed"]
+    at_base = values[is_base].set_index(paired_by)["value"].rename("at_base")
+    values = values.assign(change=(values["value"] - values.join(at_base, on=paired_by)["at_base"]).mask(is_base))
+    n_seeds = values.groupby(list(keys), sort=False, dropna=False)["value"].count().to_numpy()
+    found = changes(values, keys, summarise=summarise).drop(columns=list(keys))
+    return summarise(values, keys).assign(n_seeds=n_seeds).join(found)
+
+
+def corrected(
+    table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change", p: str = "p"
+) -> pd.DataFrame:
+    """The table with ``p_holm``, corrected within each family, and a column ``outcome``; both empty where nothing changes.
+
+    ``families``: a row's family is told by its values in all of them.
+    """
+    tested = table[table[change].notna()]
+    adjusted = tested.groupby([family[tested.index] for family in families])[p].transform(holm)
+    return table.assign(
+        p_holm=adjusted, **{outcome: pd.Series(outcomes(tested[change], adjusted), tested.index, object)}
+    )
