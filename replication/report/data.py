@@ -92,19 +92,17 @@ def noise_by_popularity(split: Split, n_groups: int = 10) -> pd.DataFrame:
     popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
     tenth = np.argsort(np.argsort(popularity, kind="stable")) * n_groups // len(popularity)
     frame = pd.DataFrame(dict(tenth=tenth + 1, popularity=popularity, false_positive=~split.train.is_clean))
-    return frame.groupby("tenth").agg(
-        least_popular=("popularity", "min"),
-        most_popular=("popularity", "max"),
-        false_positives=("false_positive", "mean"),
-    )
+    groups, of = frame.groupby("tenth"), "popularity"
+    return groups.agg(least_popular=(of, "min"), most_popular=(of, "max"), false_positives=("false_positive", "mean"))
 
 
 def noise_figure(table: pd.DataFrame) -> Figure:
     """False positives against popularity."""
     drawn = table.assign(row="false positives (%)", column="", percent=100 * table["false_positives"])
     xlabel = "tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)"
-    figure, ((axis, _),) = facets(drawn, "row", "column", xlabel, grid="")
+    figure, ((axis, _),) = facets(drawn, "row", "column", xlabel)
     axis.bar(drawn.index, drawn["percent"], color=STYLES["T-CE"].color)
+    axis.grid(visible=False)
     axis.axhline(drawn["percent"].mean(), color="black", linestyle="--", linewidth=1)
     axis.set_xticks(drawn.index)
     return figure

@@ -31,22 +31,17 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
         One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool) says
         that metrics on this split do not mean what they are taken for; empty where nothing was found.
     """
-    texts = pd.read_csv(files("replication.report") / "findings.csv", index_col="name")
     pairs = {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
-    found = [*_left_out(table), *_rows(split, pairs), *_overlaps(split, pairs), *_never_trained(split)]
-    found += [
-        *_test_users(split),
-        *_flags(split),
-        *_times(split, pairs, table),
-        *_schedule(parameters, len(split.train)),
-    ]
+    found = [*_of_table(split, pairs, table), *_of_pairs(split, pairs), *_of_ids(split), *_of_flags(split)]
+    found += _of_schedule(parameters, len(split.train))
+    texts = pd.read_csv(files("replication.report") / "findings.csv", index_col="name")
+    columns = [*texts.columns[:2], "count", *texts.columns[2:], "invalid"]
     rows = [
         {column: text.format(**values) for column, text in texts.loc[name].items()}
         | {"count": count, "invalid": invalid}
         for name, count, invalid, values in found
         if count
     ]
-    columns = ["part", "finding", "count", "consequence", "remedy", "invalid"]
     return pd.DataFrame(rows, columns=columns).astype({"count": int, "invalid": bool})
 
 
@@ -54,19 +49,26 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
 # the values of its texts.
 
 
-def _left_out(table: own_table.Table | None):
-    for reason, rows in table.left_out.items() if table else ():
+def _of_table(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table | None):
+    if table is None:
+        return
+    for reason, rows in table.left_out.items():
         first = ", ".join(map(str, rows[: own_table.N_NAMED]))
         yield "left_out", len(rows), len(rows) > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
+    if "time" in table.frame:  # a random split lets a model learn from what came later
+        users, items = (
+            pd.factorize(table.frame[of], sort=True)[0] for of in ("user", "item")
+        )  # as make_split numbers them
+        time_of = pd.Series(table.frame["time"].to_numpy(), index=users * split.n_items + items)
+        latest = time_of[pairs["train"]].groupby(split.train.users).max()
+        precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
+        yield "later", precede.sum(), False, {}
 
 
-def _rows(split: Split, pairs: dict[str, np.ndarray]):
+def _of_pairs(split: Split, pairs: dict[str, np.ndarray]):
     for part, of_part in pairs.items():
         yield "repeated", len(of_part) - len(np.unique(of_part)), False, dict(part=part)
         yield "no_flags", len(of_part) * (getattr(split, part).is_clean is None), False, dict(part=part)
-
-
-def _overlaps(split: Split, pairs: dict[str, np.ndarray]):
     in_train = np.isin(pairs["valid"], pairs["train"])
     yield "valid_in_train", in_train.sum(), in_train.mean() > MOST_OVERLAP, {}
     masked = np.isin(pairs["test"], np.concatenate([pairs["train"], pairs["valid"]]))
@@ -75,7 +77,7 @@ def _overlaps(split: Split, pairs: dict[str, np.ndarray]):
     yield "all_masked", (reachable == 0).sum(), False, {}
 
 
-def _never_trained(split: Split):
+def _of_ids(split: Split):
     for part in ("valid", "test"):
         rows = getattr(split, part)
         unseen = ~np.isin(rows.items, split.train.items)
@@ -84,44 +86,27 @@ def _never_trained(split: Split):
     for of, size in (("users", split.n_users), ("items", split.n_items)):
         used = np.unique(np.concatenate([getattr(getattr(split, part), of) for part in FILES]))
         yield f"absent_{of}", size - len(used), False, {}
-
-
-def _test_users(split: Split):
     n_users = len(np.unique(split.test.users))
     yield "untested_users", split.n_users - n_users, n_users < FEWEST_USERS, dict(n_users=n_users)
 
 
-def _flags(split: Split):
-    if split.test.is_clean is not None:
-        n_false = (~split.test.is_clean).sum()
-        yield "false_in_test", n_false, n_false > 0, {}
-    is_clean = split.train.is_clean
+def _of_flags(split: Split):
+    is_clean, is_true = split.train.is_clean, split.test.is_clean
+    if is_true is not None:
+        yield "false_in_test", (~is_true).sum(), not is_true.all(), {}
     if is_clean is None:
         return
     if is_clean.all() or not is_clean.any():
         yield "all_alike", len(is_clean), False, {}
         return
     n_false = (~is_clean).sum()
-    yield "mostly_false", n_false * (is_clean.mean() < 0.5), False, {}
     popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
     means = dict(true=popularity[is_clean].mean(), false=popularity[~is_clean].mean())
+    yield "mostly_false", n_false * (is_clean.mean() < 0.5), False, {}
     yield "popular_false", n_false * (means["false"] > means["true"]), False, means
 
 
-def _times(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table | None):
-    """A random split lets a model learn from what came later."""
-    if table is None or "time" not in table.frame:
-        return
-    users, items = (
-        pd.factorize(table.frame[name], sort=True)[0] for name in ("user", "item")
-    )  # as make_split numbers them
-    time_of = pd.Series(table.frame["time"].to_numpy(), index=users * split.n_items + items)
-    latest = time_of[pairs["train"]].groupby(split.train.users).max()
-    precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
-    yield "later", precede.sum(), False, {}
-
-
-def _schedule(parameters: Parameters | None, n_train: int):
+def _of_schedule(parameters: Parameters | None, n_train: int):
     for row in effective_drop_rates(parameters, n_train).itertuples() if parameters else ():
         yield "ramp", max(0, row.ramp - row.steps), False, dict(backbone=row.Index, last=row.last, maximum=row.maximum)
 

@@ -54,22 +54,26 @@ def styles_of(lines: Iterable[str]) -> dict[str, Style]:
 
 
 def facets(
-    points: pd.DataFrame, row: str, column: str, xlabel: str, grid: str = "both", height: float = 2.3, **shared
-) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A figure with a panel for each value of two columns of the points, and each panel's axes with its points. Columns have
-    their value above them, rows theirs at the left; ``grid`` says which lines are drawn, none where it is empty."""
-    rows, columns = points[row].unique(), points[column].unique()
-    size = 1.2 + 3.1 * len(columns), 0.7 + height * len(rows)
-    figure, each = Figure(figsize=size, layout="constrained"), []
+    points: pd.DataFrame, row: str, column: str, xlabel: str, height: float = 2.3, **shared
+) -> tuple[Figure, list]:
+    """A figure with a panel for each value of two columns of the points; and (axes, points) of each panel. Columns have their
+    value above them, rows theirs at the left."""
+    rows, columns, each = points[row].unique(), points[column].unique(), []
+    figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + height * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
     for (in_row, in_column), axis in zip(product(rows, columns), axes.flat):
         axis.set_title(in_column if in_row == rows[0] else "", fontsize=10)
         axis.set_ylabel(in_row if in_column == columns[0] else "")
         axis.set_xlabel(xlabel if in_row == rows[-1] else "")
-        if grid:
-            axis.grid(alpha=0.25, axis=grid)
+        axis.grid(alpha=0.25)
         each.append((axis, points[(points[row] == in_row) & (points[column] == in_column)]))
     return figure, each
+
+
+def _legend(figure: Figure) -> Figure:
+    lines = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
 
 
 def histories(runs: list[Run]) -> pd.DataFrame:
@@ -94,24 +98,23 @@ def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
 
 
 def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
-    """``value`` against steps. A thin line is a seed, the thick one their mean, a marker the step whose weights were kept."""
+    """``value`` against steps. A thin line is a seed, the thick one their mean, a dot the step whose weights were kept."""
     figure, each = facets(points, row, column, "optimizer step", sharex="col")
     styles = styles_of(points[line].unique())
     for axis, panel in each:
         for name, group in panel.groupby(line, sort=False):
-            color, linestyle = styles[name].color, styles[name].linestyle
+            look = dict(color=styles[name].color, linestyle=styles[name].linestyle)
             for _, seed in group.groupby("seed", dropna=False):
-                axis.plot(seed["step"], seed["value"], color=color, linewidth=0.5, alpha=0.35)
+                axis.plot(seed["step"], seed["value"], color=look["color"], linewidth=0.5, alpha=0.35)
             kept, mean = group[group["selected"]], group.groupby("step")["value"].mean()
-            axis.plot(kept["step"], kept["value"], "o", color=color, markersize=3.5, zorder=3)
-            axis.plot(mean.index, mean, label=name, linewidth=1.6, color=color, linestyle=linestyle)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    return figure
+            axis.plot(kept["step"], kept["value"], "o", color=look["color"], markersize=3.5, zorder=3)
+            axis.plot(mean.index, mean, label=name, linewidth=1.6, **look)
+    return _legend(figure)
 
 
 def panels(
     points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, ordered: bool = True,
-    one_scale: bool = True, zero: float | None = None,
+    one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
 ) -> Figure:  # fmt: skip
     """Means with their intervals ``mean, low, high`` against ``x``: a line per value of ``line``, a panel per value of
     ``column`` and ``row``, whose values label the vertical axes.
@@ -121,40 +124,37 @@ def panels(
         ordered: False for names without an order, which no line joins; they are written upright.
         one_scale: whether the panels of a row share the vertical axis.
         zero: height of a thin horizontal line.
+        styles: of the lines; None: of :func:`styles_of`.
     """
     figure, each = facets(points, row, column, xlabel, sharey="row" if one_scale else False)
-    styles = styles_of(points[line].unique())
+    styles = styles or styles_of(points[line].unique())
     for axis, panel in each:
+        lines = [(style, name, panel[panel[line] == name]) for name, style in styles.items()]
         if named:
-            _error_bars(axis, panel, x, line, styles, ordered)
+            _error_bars(axis, lines, x, list(panel[x].unique()), ordered)
         else:
-            _bands(axis, panel, x, line, styles)
+            _bands(axis, lines, x)
         if zero is not None:
             axis.axhline(zero, color="#999999", linewidth=0.8)
         if not ordered:
             axis.tick_params("x", labelrotation=90, labelbottom=panel[row].iloc[0] == points[row].iloc[-1])
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    return figure
+    return _legend(figure)
 
 
-def _bands(axis: Axes, panel: pd.DataFrame, x: str, line: str, styles: dict[str, Style]) -> None:
-    for name, style in styles.items():
-        drawn = panel[panel[line] == name]
+def _bands(axis: Axes, lines: list, x: str) -> None:
+    for style, name, drawn in lines:
         axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle)
         axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
 
 
-def _error_bars(axis: Axes, panel: pd.DataFrame, x: str, line: str, styles: dict[str, Style], joined: bool) -> None:
-    names, last = list(panel[x].unique()), max(1, len(styles) - 1)
-    spread = min(0.5, 0.12 * (len(styles) - 1))  # lines side by side at each name
-    for place, (name, style) in enumerate(styles.items()):
-        drawn = panel[panel[line] == name]
-        at = [names.index(value) + spread * (place / last - 0.5) for value in drawn[x]]
+def _error_bars(axis: Axes, lines: list, x: str, names: list, joined: bool) -> None:
+    spread = min(0.5, 0.12 * (len(lines) - 1))  # lines side by side at each name
+    for shift, (style, name, drawn) in zip(np.linspace(-spread / 2, spread / 2, len(lines)), lines):
+        at = [names.index(value) + shift for value in drawn[x]]
         errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
         look = dict(color=style.color, marker=style.marker, linestyle=style.linestyle if joined else "none")
         axis.errorbar(at, drawn["mean"], errors, label=name, markersize=4, linewidth=1, capsize=2, **look)
-    labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
-    axis.set_xticks(range(len(names)), labels, fontsize=8)
+    axis.set_xticks(range(len(names)), [name if isinstance(name, str) else f"{name:g}" for name in names], fontsize=8)
     axis.set_xlim(-0.5, len(names) - 0.5)
 
 
@@ -183,15 +183,18 @@ def schedule_points(settings: list[Settings]) -> pd.DataFrame:
 def schedule_figure(points: pd.DataFrame) -> Figure:
     """Drop rate against steps, one panel per backbone: solid where training goes, dotted beyond its end."""
     drawn = pd.concat([points.assign(line="nominal"), points[points["reached"]].assign(line="reached")])
-    most = drawn.groupby(["backbone", "line"])["drop_rate"].max()
-    titles = {
-        name: f"{name}: reaches {most[name, 'reached']:.3g} of {most[name, 'nominal']:.3g}" for name, _ in most.index
-    }
-    drawn = drawn.assign(row="drop rate (share of the batch)", column=drawn["backbone"].map(titles))
-    drawn = drawn.assign(**dict.fromkeys(["mean", "low", "high"], drawn["drop_rate"]))
-    figure = panels(drawn, x="step", line="line", column="column", row="row", xlabel="optimizer step")
+    most = drawn.groupby(["line", "backbone"])["drop_rate"].max().map("{:.3g}".format)
+    titles = most.index.levels[1] + ": reaches " + most["reached"] + " of " + most["nominal"]
+    drawn = drawn.assign(column=drawn["backbone"].map(titles), row="drop rate (share of the batch)")
+    figure = _functions(drawn, "step", "drop_rate", "optimizer step")
     figure.axes[0].set_ylim(bottom=0)
     return figure
+
+
+def _functions(points: pd.DataFrame, x: str, value: str, xlabel: str, **options) -> Figure:
+    """:func:`panels` of numbers without intervals, by the columns ``line, row, column``."""
+    points = points.assign(**dict.fromkeys(["mean", "low", "high"], points[value]))
+    return panels(points, x=x, line="line", column="column", row="row", xlabel=xlabel, **options)
 
 
 def weight_points(betas: Sequence[float]) -> pd.DataFrame:
@@ -204,16 +207,15 @@ def weight_points(betas: Sequence[float]) -> pd.DataFrame:
 def weight_figure(points: pd.DataFrame) -> Figure:
     """R-CE's weight of a positive (left) and its weighted loss (right) against the predicted probability."""
     names = {"weight": "weight of a positive, $p^β$", "loss": "weighted loss, $-p^β\\,\\log p$"}
-    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "drawn").assign(row="")
-    figure, ((left, weights), (right, losses)) = facets(drawn, "row", "drawn", "predicted probability p")
-    for grey, beta in zip(np.linspace(0.75, 0, drawn["beta"].nunique()), sorted(drawn["beta"].unique())):
-        for axis, panel in ((left, weights), (right, losses)):
-            line = panel[panel["beta"] == beta]
-            axis.plot(line["p"], line["value"], color=str(grey), label=f"β = {beta:g}" + (" (CE)" if beta == 0 else ""))
+    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "column").assign(row="")
+    drawn["line"] = "β = " + drawn["beta"].map("{:g}".format) + drawn["beta"].map(lambda beta: "" if beta else " (CE)")
+    shades = zip(drawn["line"].unique(), np.linspace(0.75, 0, drawn["beta"].nunique()))
+    styles = {line: Style(str(grey), "o") for line, grey in shades}
+    figure = _functions(drawn, "p", "value", "predicted probability p", one_scale=False, styles=styles)
+    for style, beta in zip(styles.values(), drawn["beta"].unique()):
         if beta > 0:
-            right.plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=str(grey), markersize=4)  # its peak
-    right.set_ylim(0, 4)
-    left.legend(frameon=False, fontsize=8)
+            figure.axes[1].plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=style.color, markersize=4)  # the peak
+    figure.axes[1].set_ylim(0, 4)
     return figure
 
 
@@ -221,15 +223,16 @@ def change_figure(table: pd.DataFrame) -> Figure:
     """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
     rows = with_metric(tested(table)).assign(row="")
     lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), styles_of(rows["method"].unique())
-    figure, each = facets(rows, "row", "measured", "method − CE", grid="x", height=0.32 * len(lines), sharey=True)
+    figure, each = facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
     for axis, panel in each:
-        for place, row in enumerate(panel.itertuples()):
-            half = 0 if pd.isna(row.change_high) else row.change_high - row.change
-            style = styles[row.method]
-            axis.errorbar(row.change, -place, xerr=half, fmt=style.marker, color=style.color, capsize=3)
+        halves = (panel["change_high"] - panel["change"]).fillna(0)
+        for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
+            look = dict(fmt=styles[method].marker, color=styles[method].color, capsize=3)
+            axis.errorbar(change, -place, xerr=half, **look)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_ylim(0.5 - len(lines), 0.5)
+        axis.grid(visible=False, axis="y")
         axis.locator_params(axis="x", nbins=4)
+        axis.set_ylim(0.5 - len(lines), 0.5)
         axis.set_yticks(-np.arange(len(lines)), lines)
     return figure
 
@@ -239,16 +242,17 @@ def heat_map(grid: pd.DataFrame, title: str) -> Figure:
     around λ = 1, where neighbours do not count, says that none is better than the plain model."""
     spaces = grid["strategy"].str.extract(r"\((.*)\)", expand=False)
     grid = grid.assign(row="space: " + spaces + "\nnumber of neighbours")
-    figure, each = facets(grid, "row", "backbone", "λ, weight of the own score", grid="")
+    figure, each = facets(grid, "row", "backbone", "λ, weight of the own score")
     for axis, panel in each:
         means = panel.pivot_table("value", "neighbours", "lambda")
         drawn = axis.imshow(means, aspect="auto", origin="lower", cmap="cividis")
         row, column = np.unravel_index(means.to_numpy().argmax(), means.shape)
         if means.columns[column] == 1:
-            around = (column - 0.5, -0.5), 1, len(means)
-            axis.add_patch(Rectangle(*around, fill=False, edgecolor="black", linewidth=3))
+            frame = dict(fill=False, edgecolor="black", linewidth=3)
+            axis.add_patch(Rectangle((column - 0.5, -0.5), 1, len(means), **frame))
         else:
             axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
+        axis.grid(visible=False)
         axis.set_xticks(range(means.shape[1]), [f"{own:g}" for own in means.columns], fontsize=7)
         axis.set_yticks(range(len(means)), means.index, fontsize=7)
         figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)

@@ -6,29 +6,23 @@ from math import isnan, sqrt
 
 import pandas as pd
 
-from replication.report.tables import metric_labels
+from replication.report.tables import CELL, with_metric
 
 TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
-CELL = ["backbone", "method", "metric", "k"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a published number or of a claim.
-
-    Attributes:
-        status: in one or a few words, such as ``reproduced``.
-        limits: what the status holds for, or why there is no better one; it stands in parentheses.
-        reasons: what was counted or measured.
-    """
+    """What our runs say of a published number or of a claim: a ``status`` in a few words, such as ``reproduced``; ``limits``,
+    what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
 
     status: str
     limits: str = ""
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        status = f"{self.status} ({self.limits})" if self.limits else self.status
-        return ": ".join([status, *([", ".join(self.reasons)] if self.reasons else [])])
+        limits, reasons = f" ({self.limits})" if self.limits else "", ", ".join(self.reasons)
+        return self.status + limits + (f": {reasons}" if reasons else "")
 
 
 def published() -> pd.DataFrame:
@@ -56,18 +50,11 @@ def prediction_half(half: float, n_seeds: int) -> float:
 
 
 def verdict(mean: float, half: float, n_seeds: int, published: float) -> Verdict:
-    """What our runs say of a published number, which is a single run.
+    """What the mean of our runs, and half its 95 % t-interval (NaN for one seed), say of a published number, a single run.
 
-    Args:
-        mean: ours, over seeds.
-        half: half the 95 % t-interval of the mean; NaN for one seed.
-        n_seeds: number of our runs.
-        published: the published number.
-
-    Returns:
-        ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in
-        the 95 % prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies.
-        ``cannot be checked (…)``: off by more than 4 % with one seed, so that nothing is known of the noise.
+    ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in the 95 %
+    prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies. ``cannot be checked (one seed)``:
+    off by more than 4 %, and nothing is known of the noise.
     """
     if abs(mean - published) <= TOLERANCE * published + 1e-12:
         return Verdict("reproduced")
@@ -85,35 +72,28 @@ def with_published(table: pd.DataFrame, dataset: str, unlike: str = "") -> pd.Da
     ``unlike`` says why runs cannot be held against the published numbers at all, such as changed settings.
     """
     known = table[CELL].merge(published().query("dataset == @dataset"), on=CELL, how="left")
-    half = [prediction_half(high - mean, n) for mean, high, n in zip(table["mean"], table["high"], table["n_seeds"])]
+    mean, halves, theirs = table["mean"], table["high"] - table["mean"], known["published"]
+    further = halves.combine(table["n_seeds"], prediction_half)
     verdicts = [
-        None
-        if isnan(number)
-        else Verdict("cannot be checked", unlike)
-        if unlike
-        else verdict(mean, high - mean, n, number)
-        for mean, high, n, number in zip(table["mean"], table["high"], table["n_seeds"], known["published"])
+        None if isnan(number) else str(Verdict("cannot be checked", unlike) if unlike else verdict(*ours, number))
+        for *ours, number in zip(mean, halves, table["n_seeds"], theirs)
     ]
-    filled = dict(
-        published=known["published"], source=known["source"], difference=table["mean"] / known["published"] - 1
-    )
-    filled |= dict(prediction_low=table["mean"] - half, prediction_high=table["mean"] + half)
-    table = table.assign(verdict=[one and str(one) for one in verdicts], **filled)
-    return table[[*table.columns.drop(list(filled)), *filled]]
+    filled = dict(published=theirs, source=known["source"], difference=mean / theirs - 1)
+    filled |= dict(prediction_low=mean - further, prediction_high=mean + further)
+    return table.assign(verdict=verdicts, **filled)[[*table.columns.drop(["published", "source"]), *filled]]
 
 
 def beside_published(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a published number, for readers: both numbers, their relative difference, the width of what
     one more run of ours would do (half the prediction interval, relative to the mean), the verdict and the source."""
-    rows = table[table["published"].notna()]
-    shown = {
+    rows = with_metric(table[table["published"].notna()])
+    cells = {
         "published": rows["published"].map("{:.4f}".format),
         "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
         "seeds": rows["n_seeds"].map("{:.0f}".format),
         "difference": rows["difference"].map("{:+.1%}".format),
         "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
-        "verdict": rows["verdict"],
-        "source": rows["source"],
     }
-    cells = [rows["backbone"], rows["method"], pd.Index(metric_labels(rows), name="metric")]
-    return pd.DataFrame(shown).replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True).set_index(cells)
+    shown = pd.DataFrame(cells).replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True)
+    shown = shown.assign(verdict=rows["verdict"], source=rows["source"])
+    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])

@@ -9,7 +9,6 @@ from scipy import stats
 
 LEVEL = 0.05
 POWER = 0.8
-INTERVAL = ["mean", "low", "high"]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -48,9 +47,8 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 def outcomes(changes: Sequence[float], adjusted: Sequence[float]) -> list[str]:
     """``better`` or ``worse`` where the adjusted p-value is below 0.05, by the change's sign, else ``unresolved``."""
-    return [
-        "unresolved" if not p < LEVEL else "better" if change > 0 else "worse" for change, p in zip(changes, adjusted)
-    ]
+    found = zip(changes, adjusted)
+    return ["unresolved" if not p < LEVEL else "better" if change > 0 else "worse" for change, p in found]
 
 
 def counted(outcomes: Sequence[str]) -> str:
@@ -66,31 +64,20 @@ def detectable(differences: Sequence[float]) -> float:
     return float(sum(stats.t.ppf([1 - LEVEL / 2, POWER], len(differences) - 1)) * stats.sem(differences))
 
 
-def bootstrap_intervals(
-    differences: np.ndarray, n_resamples: int = 10_000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile intervals of the mean over users, from resampled users.
-
-    Args:
-        differences: float ``(cells, U)``, each user's difference between two methods, averaged over seeds. A resample
-            takes the same users in every cell.
-        n_resamples, seed: of the resampling.
-
-    Returns:
-        Lower and upper limits, ``(cells,)`` each.
-    """
+def bootstrap_intervals(differences: np.ndarray, n_resamples: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper limits, ``(cells,)`` each, of 95 % percentile intervals of the mean over users. ``differences`` is float
+    ``(cells, U)``, each user's difference between two methods; a resample takes the same users in every cell."""
     batch = max(1, 20_000_000 // max(1, differences.size))  # 160 MB at once
-    result = stats.bootstrap(
-        (differences,), np.mean, axis=-1, n_resamples=n_resamples, batch=batch, method="percentile",
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return result.confidence_interval.low, result.confidence_interval.high
+    drawn = dict(n_resamples=n_resamples, batch=batch, method="percentile", rng=np.random.default_rng(0))
+    limits = stats.bootstrap((differences,), np.mean, axis=-1, **drawn).confidence_interval
+    return limits.low, limits.high
 
 
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance; NaN are left out."""
+    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance, without NaN."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[value]
-    return pd.DataFrame([(*key, *interval(group.dropna())) for key, group in groups], columns=[*keys, *INTERVAL])
+    rows = [(*key, *interval(group.dropna())) for key, group in groups]
+    return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
@@ -103,12 +90,11 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -
 def changes(
     frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise: Callable = intervals
 ) -> pd.DataFrame:
-    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, which holds a paired difference for
-    each seed; NaN in groups without one."""
+    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, each seed's paired difference."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[name]
-    tests = {test: groups.agg(lambda each, test=test: test(each.dropna())) for test in (paired_p, detectable)}
+    p, least = (groups.agg(lambda each, of=of: of(each.dropna())).to_numpy() for of in (paired_p, detectable))
     table = summarise(frame, keys, name).set_axis([*keys, name, f"{name}_low", f"{name}_high"], axis=1)
-    return table.assign(p=tests[paired_p].to_numpy(), detectable=tests[detectable].to_numpy())
+    return table.assign(p=p, detectable=least)
 
 
 def compare(
@@ -134,15 +120,11 @@ def compare(
     return summarise(values, keys).assign(n_seeds=n_seeds).join(found)
 
 
-def corrected(
-    table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change", p: str = "p"
-) -> pd.DataFrame:
-    """The table with ``p_holm``, corrected within each family, and a column ``outcome``; both empty where nothing changes.
-
-    ``families``: a row's family is told by its values in all of them.
-    """
+def corrected(table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change") -> pd.DataFrame:
+    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``; both empty where
+    nothing changes. Rows are of one family where all of ``families`` are equal."""
     tested = table[table[change].notna()]
-    adjusted = tested.groupby([family[tested.index] for family in families])[p].transform(holm)
+    adjusted = tested.groupby([family[tested.index] for family in families])["p"].transform(holm)
     return table.assign(
         p_holm=adjusted, **{outcome: pd.Series(outcomes(tested[change], adjusted), tested.index, object)}
     )

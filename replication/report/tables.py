@@ -17,11 +17,14 @@ from replication.runs.store import Run
 MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 PAPER_METRICS = ("recall", "ndcg")
-# The published ones are of published.with_published.
-MAIN_COLUMNS = (
-    "backbone method metric k mean low high n_seeds change change_low change_high against_ce published source verdict note p "
-    "p_holm detectable"
-).split()
+CELL = ["backbone", "method", "metric", "k"]
+INTERVALS = ["mean", "low", "high", "n_seeds", "change", "change_low", "change_high"]
+PUBLISHED = ["published", "source", "verdict"]  # filled by published.with_published
+
+
+def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the columns ``backbone, method, seed`` of its run."""
+    return frame.assign(**{name: getattr(run.settings, name) for name in ("backbone", "method", "seed")})
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
@@ -31,11 +34,6 @@ def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.Dat
     """
     frames = [with_cell(run, _means(run.metrics[run.metrics["part"] == part], users)) for run in runs]
     return pd.concat(frames, ignore_index=True)[["backbone", "method", "seed", "metric", "k", "value"]]
-
-
-def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the columns ``backbone, method, seed`` of its run."""
-    return frame.assign(**{name: getattr(run.settings, name) for name in ("backbone", "method", "seed")})
 
 
 def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
@@ -48,8 +46,7 @@ def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
 
 
 def is_own(table: pd.DataFrame) -> pd.Series:
-    """Whether a row's method or backbone is a user's. Such rows are tested in families of their own, so that the other rows
-    keep their marks."""
+    """Whether a row's method or backbone is a user's. Such rows are tested apart, so that the others keep their marks."""
     known = {"method": METHODS, "backbone": BACKBONES}
     return ~pd.DataFrame({name: table[name].isin(known[name]) for name in known if name in table}, table.index).all(
         axis=1
@@ -62,10 +59,10 @@ def main_table(
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
     ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences,
-    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells, and apart from
-    them over the other metrics' cells, and apart over a user's own methods and backbones; ``against_ce`` is better or worse
-    where it is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find four
-    times in five. ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
+    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells; the other metrics'
+    cells are corrected apart, and so are those of a user's methods and backbones. ``against_ce`` is better or worse where it
+    is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find four times in five.
+    ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
     :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
     """
     values, cell = values_of(runs, part, users), ["backbone", "metric", "k"]
@@ -76,7 +73,8 @@ def main_table(
         cells = baselines[(baselines["users"] == users) & baselines["value"].notna()].rename(columns={"value": "mean"})
         cells = cells[["method", "metric", "k", "mean"]].assign(backbone="", n_seeds=1)
         table = pd.concat([table, cells], ignore_index=True)
-    return table.assign(note=note).reindex(columns=MAIN_COLUMNS)
+    columns = [*CELL, *INTERVALS, "against_ce", *PUBLISHED, "note", "p", "p_holm", "detectable"]
+    return table.assign(note=note).reindex(columns=columns)
 
 
 def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
@@ -92,19 +90,16 @@ def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
     }
     cells, differences = [], []
     for (backbone, method), by_seed in per_user.items():
-        of_ce = per_user.get((backbone, "CE"), {})
-        seeds = sorted(set(by_seed) & set(of_ce)) if method != "CE" else []
-        for metric in METRIC_NAMES if seeds else ():
-            mean = np.mean([by_seed[seed][metric] - of_ce[seed][metric] for seed in seeds], axis=0)  # (U, K)
-            cells += [(backbone, method, metric, int(k)) for k in by_seed[seeds[0]]["ks"]]
-            differences.append(mean.T)
-    if not cells:
-        return table.assign(user_low=np.nan, user_high=np.nan)
-    found = pd.DataFrame(cells, columns=["backbone", "method", "metric", "k"])
+        of_ce = per_user.get((backbone, "CE"), {}) if method != "CE" else {}
+        pairs = [(by_seed[seed], of_ce[seed]) for seed in sorted(set(by_seed) & set(of_ce))]
+        for metric in METRIC_NAMES if pairs else ():
+            differences.append(np.mean([ours[metric] - ce[metric] for ours, ce in pairs], axis=0).T)  # (K, U)
+            cells += [(backbone, method, metric, int(k)) for k in pairs[0][0]["ks"]]
+    found = pd.DataFrame(cells, columns=CELL).assign(user_low=np.nan, user_high=np.nan)
     for _, rows in found.groupby(is_own(found)):  # apart, so that no row depends on what a user adds
-        low, high = bootstrap_intervals(np.concatenate(differences)[rows.index])
-        found.loc[rows.index, ["user_low", "user_high"]] = np.column_stack([low, high])
-    return table.merge(found, on=["backbone", "method", "metric", "k"], how="left")
+        limits = bootstrap_intervals(np.concatenate(differences)[rows.index])
+        found.loc[rows.index, ["user_low", "user_high"]] = np.column_stack(limits)
+    return table.merge(found.astype({"k": int}), on=CELL, how="left")
 
 
 def tested(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,30 +110,25 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
 def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
     """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
     could have found."""
-    rows, digits = tested(table), "{:.4f}".format
-    spans = {
-        of: rows[f"{of}_low"].map(signed) + " to " + rows[f"{of}_high"].map(signed).where(rows[f"{of}_low"].notna())
-        for of in ("change", "user")
-    }
-    shown = rows[["backbone", "method"]].assign(metric=metric_labels(rows), change=rows["change"].map(signed))
-    shown["over seeds"], shown["over users"] = spans["change"], spans["user"]
-    shown["p"], shown["p (Holm)"] = rows["p"].map(digits), rows["p_holm"].map(digits)
-    shown["detectable"], shown["against CE"] = rows["detectable"].map(digits), rows["against_ce"]
-    return shown.replace("nan", "–").fillna("–").set_index(["backbone", "method", "metric"])
+    rows = with_metric(tested(table))
+    cells = {"change": rows["change"].map(signed)}
+    for name, of in (("over seeds", "change"), ("over users", "user")):
+        cells[name] = rows[f"{of}_low"].map(signed) + " to " + rows[f"{of}_high"].map(signed)
+    for name, of in (("p", "p"), ("p (Holm)", "p_holm"), ("detectable", "detectable")):
+        cells[name] = rows[of].map("{:.4f}".format)
+    shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
+    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])
 
 
 def readable(
-    table: pd.DataFrame,
-    metrics: Sequence[str] = PAPER_METRICS,
-    keys: Sequence[str] = ("backbone", "method"),
-    outcome: str = "against_ce",
+    table: pd.DataFrame, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
 ) -> pd.DataFrame:
-    """The main table as people read it: a row for each value of ``keys``, a column for each metric and K.
+    """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
 
     A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼ worse
     by the column ``outcome``, after Holm's correction.
     """
-    rows = with_metric(table[table["metric"].isin(metrics)])
+    rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
     cells = [
         f"{row.mean:.4f}{half(row.mean, row.high)}"
         + ("" if pd.isna(row.change) else f" ({shift(row.change, row.change_high)})")
@@ -160,7 +150,7 @@ def signed(change: float) -> str:
 
 
 def half(middle: float, high: float) -> str:
-    """Half an interval, after its middle; nothing where there is none."""
+    """Half an interval, as it stands after its middle; nothing where there is none."""
     return "" if pd.isna(high) else f" ± {high - middle:.4f}"
 
 
@@ -169,14 +159,9 @@ def shift(change: float, high: float) -> str:
     return signed(change) + half(change, high)
 
 
-def metric_labels(rows: pd.DataFrame) -> list[str]:
-    """``Recall@20`` and the like, from the columns ``metric`` and ``k``."""
-    return [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
-
-
 def with_metric(points: pd.DataFrame) -> pd.DataFrame:
-    """The same with a column ``measured``: ``Recall@20`` and the like."""
-    return points.assign(measured=metric_labels(points))
+    """The same with a column ``measured``: ``Recall@20`` and the like, from ``metric`` and ``k``."""
+    return points.assign(measured=[f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(points["metric"], points["k"])])
 
 
 def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
@@ -186,10 +171,9 @@ def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame) -> Markdown:
     """One sentence per backbone and method on what the main table says: counted, not judged."""
-    cells = tested(table).groupby(["backbone", "method"], sort=False)["against_ce"]
     lines = [
         f"- {backbone}: {method} against CE in {len(found)} cells (Recall and NDCG at each K): {counted(found)}."
-        for (backbone, method), found in cells
+        for (backbone, method), found in tested(table).groupby(["backbone", "method"], sort=False)["against_ce"]
     ]
     return Markdown("\n".join(lines))
 
@@ -207,16 +191,13 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
     """When each method's own validation loss was lowest, over seeds, and how far T-CE's drop rate had come by then."""
     rows = []
     for (backbone, method), group in by_method(runs).items():
-        steps, last, options = (
-            [run.selected_step for run in group],
-            group[0].info["last_point"],
-            group[0].settings.method_options,
-        )
-        row = dict(backbone=backbone, method=method, selected_steps=", ".join(map(str, steps)), last_point=last)
-        row["at_last_point"] = f"{steps.count(last)} of {len(steps)}"
+        steps, last = [run.selected_step for run in group], group[0].info["last_point"]
+        row = {"backbone": backbone, "method": method, "selected_steps": ", ".join(map(str, steps))}
+        row |= {"last_point": last, "at_last_point": f"{steps.count(last)} of {len(steps)}"}
         if method == "T-CE":
-            rates = [drop_rate_at(step, **options) for step in steps]
-            row["drop_rate_then"] = f"{np.mean(rates):.3f} of {options['max_drop_rate']}"
+            options = group[0].settings.method_options
+            then = np.mean([drop_rate_at(step, **options) for step in steps])
+            row["drop_rate_then"] = f"{then:.3f} of {options['max_drop_rate']}"
         rows.append(row)
     return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
 
@@ -230,33 +211,33 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
     each corrected by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
     """
     bases = {(run.settings.backbone, run.settings.seed): run for run in runs if run.settings.method == base}
-    rows, keys, names = [], ["backbone", "method", "metric", "k"], ("own_steps", "same_step")
+    frames, names = [], ["own_steps", "same_step"]
     for run in runs:
         other = bases.get((run.settings.backbone, run.settings.seed))
         if run.settings.method == base or other is None:
             continue
-        about, curve = dict(backbone=run.settings.backbone, method=run.settings.method), other.history.set_index("step")
+        curve, rows = other.history.set_index("step"), []
         for metric, k in product(PAPER_METRICS, ks):
             value, at = run.value(metric, k), curve[f"{metric}_{k}_test"]
-            both = dict(zip(names, (value - at[other.selected_step], value - at[run.selected_step])))
-            rows.append(about | dict(metric=metric, k=k) | both)
+            rows.append((metric, k, value - at[other.selected_step], value - at[run.selected_step]))
+        frames.append(with_cell(run, pd.DataFrame(rows, columns=["metric", "k", *names])))
     columns = []
     for name in names:
-        found = changes(pd.DataFrame(rows), keys, name).rename(columns={"p": f"{name}_p"})
-        found = corrected(found, f"at_{name}", [is_own(found)], name, f"{name}_p")
-        columns.append(found.set_index(keys).drop(columns=["p_holm", "detectable"]))
+        found = changes(pd.concat(frames), CELL, name)
+        found = corrected(found, f"at_{name}", [is_own(found)], name).rename(columns={"p": f"{name}_p"})
+        columns.append(found.set_index(CELL).drop(columns=["p_holm", "detectable"]))
     table = pd.concat(columns, axis=1)
-    last = [f"at_{name}" for name in names]
-    return table[[*table.columns.drop(last), *last]].reset_index()
+    outcomes = [f"at_{name}" for name in names]
+    return table[[*table.columns.drop(outcomes), *outcomes]].reset_index()
 
 
 def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
-    shown = table[["backbone", "method"]].assign(metric=metric_labels(table))
+    rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
-        cells = zip(table[name], table[f"{name}_high"], table[f"at_{name}"])
-        shown[name.replace("_", " ")] = [shift(change, high) + MARKS[outcome] for change, high, outcome in cells]
-    return shown.set_index(["backbone", "method", "metric"])
+        of_rows = zip(rows[name], rows[f"{name}_high"], rows[f"at_{name}"])
+        cells[name.replace("_", " ")] = [shift(change, high) + MARKS[outcome] for change, high, outcome in of_rows]
+    return pd.DataFrame(cells, [rows["backbone"], rows["method"], rows["measured"].rename("metric")])
 
 
 def dose_table(response: pd.DataFrame) -> pd.DataFrame:
@@ -271,20 +252,19 @@ def runs_table(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         info, means = run.info, run.metrics.query("users == 'all'").sort_values("part").itertuples()
-        rows.append(
-            {"id": info["id"], **info["settings"], "n_parameters": info["n_parameters"]}
-            | {"selected_step": run.selected_step, "last_point": info["last_point"]}
-            | {f"{row.part}_{row.metric}_{row.k}": row.value for row in means}
-            | {"seconds": round(info["seconds"]["total"], 1), "commit": info["environment"]["commit"]}
-        )
+        row = {"id": info["id"], **info["settings"]} | {
+            key: info[key] for key in ("n_parameters", "selected_step", "last_point")
+        }
+        row |= {f"{mean.part}_{mean.metric}_{mean.k}": mean.value for mean in means}
+        rows.append(row | {"seconds": round(info["seconds"]["total"], 1), "commit": info["environment"]["commit"]})
     return pd.DataFrame(rows).drop(columns="pretrained")
 
 
 def environment_table(runs: list[Run]) -> pd.DataFrame:
     """What the runs were computed with; a line has several values where runs differ."""
-    kinds = list(runs[0].info["environment"])
-    values = [", ".join(sorted({run.info["environment"][kind] for run in runs})) for kind in kinds]
-    return pd.DataFrame({"what": kinds, "value": values}).set_index("what")
+    kinds = runs[0].info["environment"]
+    values = {kind: ", ".join(sorted({run.info["environment"][kind] for run in runs})) for kind in kinds}
+    return pd.Series(values, name="value").rename_axis("what").to_frame()
 
 
 def by_method(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from replication.report.statistics import over_seeds
-from replication.report.tables import PAPER_METRICS, half, metric_labels, same_step_table, wide, with_cell
+from replication.report.tables import PAPER_METRICS, half, same_step_table, wide, with_cell, with_metric
 from replication.runs.store import Run
 
 
@@ -53,7 +53,7 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
     rows = table[table["metric"] == metric]
     cells = [f"{row.mean:.4f}{half(row.mean, row.high)} @ {row.mean_step:,.0f}" for row in rows.itertuples()]
     shown = wide(rows.assign(cell=cells), ["backbone", "method"], "selector").fillna("–")
-    return shown.rename_axis(columns=metric_labels(rows.head(1))[0])
+    return shown.rename_axis(columns=with_metric(rows)["measured"].iloc[0])
 
 
 def selection_says(table: pd.DataFrame) -> str:
