@@ -6,6 +6,7 @@ import re
 import pandas as pd
 import pytest
 from conftest import PROJECT
+from importlinter.cli import lint_imports
 
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 README = (PROJECT / "README.md").read_text()
@@ -82,3 +83,7 @@ def test_the_architecture_page_names_every_room_and_counts_those_of_its_walks():
     assert len(walks) == 3
     for n_rooms, walk in walks:
         assert len(set(re.findall(r"`(\w+)`", walk)) & (rooms | {"methods"})) == int(n_rooms), walk
+
+
+def test_imports_keep_to_the_rule_of_layers(capsys):
+    assert lint_imports(config_filename=str(PROJECT / "pyproject.toml"), no_cache=True) == 0, capsys.readouterr().out
