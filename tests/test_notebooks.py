@@ -61,7 +61,10 @@ class TestPair:
         (place,) = [place for place, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
         values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(code[place].source).body}
         assert values == {"dataset": "toy", "changes": {}}
-        assert any("resolve(dataset, changes" in cell.source for cell in code[place + 1 :]) and "globals(" not in text.read_text()
+        assert (
+            any("resolve(dataset, changes" in cell.source for cell in code[place + 1 :])
+            and "globals(" not in text.read_text()
+        )
 
 
 def test_names():
