@@ -1,7 +1,7 @@
 """Denoising implicit feedback: the method of Wang et al., WSDM 2021, arXiv:2006.04153, and nothing else.
 
-``losses`` is the paper's idea; ``models``, ``sampling``, ``train`` and ``evaluator`` train and rank with it. GMF with T-CE
-on your own arrays of user ids, item ids and, for each row, whether it may be trained on, validated or tested with::
+``losses`` is the paper's idea; ``models``, ``sampling``, ``train`` and ``evaluator`` train and rank with it. GMF with
+T-CE on your own arrays: ``users`` and ``items`` are ids from 0, and ``masks`` says which rows are of which part::
 
     from denoise_lib.data import Interactions, Split
     from denoise_lib.evaluator import evaluate, ranking_task

@@ -25,7 +25,7 @@
 from dataclasses import replace
 
 import numpy as np
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from denoise_lib.data import Interactions
 from denoise_lib.sampling import sample_negatives
@@ -173,14 +173,13 @@ publish_figure(
 
 # %%
 if split.train.is_clean is None:
-    shown = Markdown("The training part has no flags, so this cannot be drawn.")
+    display(Markdown("The training part has no flags, so this cannot be drawn."))
 else:
     noise = data.noise_by_popularity(split)
-    shown = publish_figure(
+    display(publish_figure(
         data.noise_figure(noise), noise, dataset, "noise_by_popularity",
         "Share of false positives in each tenth of the training interactions, by item popularity", note,
-    )
-shown
+    ))
 
 # %% [markdown]
 # ## Raw rows

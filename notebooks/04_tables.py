@@ -22,7 +22,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from denoise_lib.baselines import baselines
 from replication.report import data, figures, published, tables
@@ -92,10 +92,9 @@ publish_table(table[table["change"].notna()], dataset, "statistics", note, shown
 
 # %%
 if table["published"].notna().any():
-    beside = publish_table(published.beside_published(table), dataset, "published", note)
+    display(publish_table(published.beside_published(table), dataset, "published", note))
 else:
-    beside = Markdown("The paper has no numbers for this data set.")
-beside
+    display(Markdown("The paper has no numbers for this data set."))
 
 # %% [markdown]
 # ## The changes at a glance
@@ -140,10 +139,9 @@ publish_figure(
 if parameters.test_curve:
     same_step = tables.same_step_table(runs, parameters.top_k)
     at_k = tables.readable_same_step(same_step[same_step["k"] == k])
-    answer = publish_table(same_step, dataset, "same_step", note, shown=at_k)
+    display(publish_table(same_step, dataset, "same_step", note, shown=at_k))
 else:
-    answer = Markdown("Set `test_curve` to true to see this.")
-answer
+    display(Markdown("Set `test_curve` to true to see this."))
 
 # %% [markdown]
 # ## Over the published curves
@@ -153,24 +151,22 @@ answer
 # %%
 both = figures.with_published_points(points, published.published_curves(dataset))
 if (both["of"] == "published").any():
-    over = publish_figure(
+    display(publish_figure(
         figures.published_figure(both, "valid_loss", "own validation loss"), both, dataset,
         "published_valid_loss", "Our validation loss over the published one, by backbone and method", note,
-    )
+    ))
 else:
-    over = Markdown("The authors published no logs for this data set.")
-over
+    display(Markdown("The authors published no logs for this data set."))
 
 # %% [markdown]
 # The same for the training loss; ours is the mean since the last point, theirs as it was logged.
 
 # %%
 if (both["of"] == "published").any():
-    over = publish_figure(
+    display(publish_figure(
         figures.published_figure(both, "train_loss", "training loss"), both, dataset,
         "published_train_loss", "Our training loss over the published one, by backbone and method", note,
-    )
-over
+    ))
 
 # %% [markdown]
 # ## Users with and without training rows
@@ -187,10 +183,9 @@ publish_table(warm, dataset, "main_warm_users", note, shown=tables.readable(warm
 # %%
 if (untrained["users"] == "cold").any():
     cold = tables.main_table(runs, note, users="cold", baselines=untrained)
-    others = publish_table(cold, dataset, "main_cold_users", note, shown=tables.readable(cold))
+    display(publish_table(cold, dataset, "main_cold_users", note, shown=tables.readable(cold)))
 else:
-    others = Markdown("Every test user has training rows.")
-others
+    display(Markdown("Every test user has training rows."))
 
 # %% [markdown]
 # ## Validation beside test

@@ -81,10 +81,9 @@ k = max(parameters.top_k)
 if "clean-only" in methods:
     clean = diagnostics.clean_training(runs)
     shown = tables.rounded(tables.with_metric(clean).drop(columns=["metric", "k"]), ["backbone", "measured"])
-    first = publish_study("clean_training", clean, dataset, note, shown)
+    display(publish_study("clean_training", clean, dataset, note, shown))
 else:
-    first = left_out
-first
+    display(left_out)
 
 # %% [markdown]
 # ## When are false positives learned? (Fig. 3 of the paper)
@@ -95,13 +94,12 @@ first
 if has_flags:
     losses = diagnostics.loss_points(runs)
     early = diagnostics.whole_and_first(losses[losses["method"] == "CE"])
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(early, x="step", line="positives", column="backbone", row="span", xlabel="optimizer step"),
         early, dataset, "memorisation_ce", "Loss of true and false positives under CE against steps", note,
-    )
+    ))
 else:
-    picture = left_out
-picture
+    display(left_out)
 
 # %% [markdown]
 # The same in numbers, at the selected and at the last step: mean losses, and the gap with its interval.
@@ -110,10 +108,9 @@ picture
 if has_flags:
     memorised = diagnostics.memorisation(runs)
     shown = tables.rounded(memorised, ["backbone", "point"])
-    first = publish_study("memorisation", memorised, dataset, note, shown)
+    display(publish_study("memorisation", memorised, dataset, note, shown))
 else:
-    first = left_out
-first
+    display(left_out)
 
 # %% [markdown]
 # ## The same under each method (Fig. 6 of the paper)
@@ -123,11 +120,10 @@ first
 # %%
 if has_flags:
     main = losses[losses["method"].isin(PAPER)].assign(row="loss: " + losses["method"])
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(main, x="step", line="positives", column="backbone", row="row", xlabel="optimizer step"),
         main, dataset, "memorisation_methods", "Loss of true and false positives against steps under CE, T-CE and R-CE", note,
-    )
-picture
+    ))
 
 # %% [markdown]
 # ## What does T-CE drop? (Fig. 8 of the paper)
@@ -137,11 +133,10 @@ picture
 # %%
 if has_flags:
     dropped = diagnostics.drop_points(runs)
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(dropped, x="step", line="dropping", column="backbone", row="measure", xlabel="optimizer step"),
         dropped, dataset, "drop_precision_recall", "Precision and recall of false positives among what T-CE drops", note,
-    )
-picture
+    ))
 
 # %% [markdown]
 # All dropping methods at the end of training; `at_random` is the expected precision of random dropping. `oracle-drop` stays at 1 while flagged positives remain in the batch. Compare T-CE with `popularity-drop`: where that is as precise, T-CE may find false positives because they are rare items.
@@ -150,10 +145,9 @@ picture
 if has_flags:
     at_end = diagnostics.drops(runs)
     shown = tables.rounded(at_end, ["backbone", "method"])
-    first = publish_study("drops", at_end, dataset, note, shown)
+    display(publish_study("drops", at_end, dataset, note, shown))
 else:
-    first = left_out
-first
+    display(left_out)
 
 # %% [markdown]
 # ## Controls
@@ -197,15 +191,15 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 
 # %%
 with_users = diagnostics.with_users(selection.of_methods(runs, *PAPER))
-picture = Markdown("Left out: records lack the values of each user.")
 if with_users:
     groups = diagnostics.activity(with_users, split)
     active = tables.with_metric(groups[groups["k"] == k])
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),
         groups, dataset, "activity_groups", "Recall and NDCG by user activity for CE, T-CE and R-CE", note,
-    )
-picture
+    ))
+else:
+    display(Markdown("Left out: records lack the values of each user."))
 
 # %% [markdown]
 # The changes against CE by group, corrected by Holm over each metric and K.
@@ -214,8 +208,7 @@ picture
 keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high", "against_ce"]
 if with_users:
     shown = tables.rounded(active[active["change"].notna()][keys + changes], keys)
-    picture = publish_study("activity", groups, dataset, note, shown)
-picture
+    display(publish_study("activity", groups, dataset, note, shown))
 
 # %% [markdown]
 # ## Which checkpoint?
@@ -252,13 +245,12 @@ if of_grids:
     tried = map_runs([settings for _, settings in of_grids], parameters.jobs, use_records=parameters.use_records)
     normal = map_runs(of_grids_ce, parameters.jobs, use_records=parameters.use_records)
     sensitive = tables.with_metric(sensitivity.sensitivity([name for name, _ in of_grids], tried, normal, k))
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True, one_scale=False),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,
-    )
+    ))
 else:
-    picture = left_out
-picture
+    display(left_out)
 
 # %% [markdown]
 # The changes against CE on the same seeds, with uncorrected intervals.
@@ -267,8 +259,7 @@ picture
 if of_grids:
     keys = ["method", "parameter", "value", "measured"]
     shown = tables.rounded(sensitive[sensitive["method"] != "CE"][keys + ["change", "change_low", "change_high"]], keys)
-    picture = publish_study("sensitivity", sensitive, dataset, note, shown)
-picture
+    display(publish_study("sensitivity", sensitive, dataset, note, shown))
 
 # %% [markdown]
 # ## Dose-response
@@ -279,37 +270,29 @@ picture
 if of_doses:
     dosed = map_runs([settings for _, settings in of_doses], parameters.jobs, use_records=parameters.use_records)
     response = tables.with_metric(dose.dose_response([label for label, _ in of_doses], dosed, k))
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
-    )
+    ))
 else:
-    picture = left_out
-picture
+    display(left_out)
 
 # %% [markdown]
-# The changes against CE at the same dose. A method that denoises should gain more the higher the dose, and nothing at dose 0.
+# The changes against CE at the same dose. A method that denoises should gain more the higher the dose, and nothing at dose 0. In numbers, and as a figure.
 
 # %%
 if of_doses:
     gains = response[response["line"] != "CE"]
-    first = publish_table(response, dataset, "dose_response", note, shown=tables.dose_table(gains))
-    picture = publish_figure(
+    display(publish_table(response, dataset, "dose_response", note, shown=tables.dose_table(gains)))
+    display(publish_figure(
         figures.panels(
             gains.assign(mean=gains["change"], low=gains["change_low"], high=gains["change_high"], measured="change of " + gains["measured"]),
             x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True, zero=0,
         ),
         gains, dataset, "dose_gain", "Change against CE at the same dose of made-up false positives", note,
-    )
+    ))
 else:
-    first = left_out
-first
-
-# %% [markdown]
-# The same as a figure.
-
-# %%
-picture
+    display(left_out)
 
 # %% [markdown]
 # What that says, counted.

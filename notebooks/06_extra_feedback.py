@@ -24,7 +24,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from replication.methods.known_positives import known_positives
 from replication.report import figures
@@ -95,13 +95,12 @@ if planned:
 # %%
 if planned:
     grid = collided.grid[(collided.grid["method"] == "CE") & collided.grid["known_share"].isin([parameters.compared_share, None])]
-    picture = publish_figure(
+    display(publish_figure(
         figures.heat_map(grid, f"Recall@{k} on validation, CE, known share {parameters.compared_share:g}"), grid, dataset, "colliding",
         "Validation Recall of colliding inference for every weight of the own score and number of neighbours", note,
-    )
+    ))
 else:
-    picture = left_out
-picture
+    display(left_out)
 
 # %% [markdown]
 # What validation chose for each seed: the number of neighbours and λ, or the plain model; and the share of users without any neighbour, who keep their own scores.
@@ -109,8 +108,7 @@ picture
 # %%
 if planned:
     shown = extra_feedback.readable_choices(collided.chosen)
-    picture = publish_table(collided.chosen, dataset, "colliding_chosen", note, shown)
-picture
+    display(publish_table(collided.chosen, dataset, "colliding_chosen", note, shown))
 
 # %% [markdown]
 # ## All strategies
@@ -122,19 +120,17 @@ if planned:
     values = extra_feedback.all_values(plain, trained, collided)
     table = extra_feedback.extra_table(values)
     points = extra_feedback.by_share(table, parameters.known_shares, k)
-    picture = publish_figure(
+    display(publish_figure(
         figures.panels(points, x="known_share", line="strategy", column="backbone", row="measured", xlabel="known share", named=True, zero=0),
         points, dataset, "extra_feedback", "Change of Recall and NDCG by each strategy against the known share", note,
-    )
-picture
+    ))
 
 # %% [markdown]
 # The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ▲ better or ▼ worse after Holm's correction over the table, otherwise unresolved. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if planned:
-    picture = publish_study("extra_feedback", table, dataset, note, extra_feedback.readable(table, k))
-picture
+    display(publish_study("extra_feedback", table, dataset, note, extra_feedback.readable(table, k)))
 
 # %% [markdown]
 # What that says, counted.

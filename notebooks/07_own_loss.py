@@ -14,118 +14,83 @@
 # ---
 
 # %% [markdown]
-# # 07 · A loss of one's own
+# # 07 · Your own loss
 #
-# **Question.** How is a new loss tried here, and does it do better than CE, T-CE and R-CE?
+# **Question.** How is a loss of your own tried here, and does it do better than CE, T-CE and R-CE?
 #
-# **Reads** the data · **Writes** nothing: this notebook calls `fit` directly, outside the run cache, so each opening trains anew · **Takes** 20 seconds for `toy`; it is opened by hand, `run_all.sh` does not run it · **Source** symmetric cross-entropy: Wang et al., ICCV 2019, arXiv:1908.06112, here for two classes [formula from memory].
+# **Reads** a file with losses, `examples/robust_losses.py` · **Writes** runs, `figures/<dataset>/own_loss_curves.*`, `results/<dataset>/tables/own_loss.*` · **Takes** 20 seconds for `toy`; it is opened by hand, `./run_all.sh --method FILE` does the same in all other notebooks · **Source** of the two losses: named in the file.
 
 # %%
-try:
-    from itertools import product
+# A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+from IPython.display import Markdown
 
-    import pandas as pd
-    import torch
-    from tqdm import tqdm
-
-    from denoise_lib import datasets, report
-    from denoise_lib.evaluation import evaluate, ranking_task
-    from denoise_lib.losses import cross_entropy, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
-    from denoise_lib.models import GMF
-    from denoise_lib.settings import value_for
-    from denoise_lib.statistics import interval
-    from denoise_lib.train import fit
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        f"{missing.name} is not installed in this kernel. Clone the project, run `pip install -e <its folder>` "
-        "in this kernel's environment (see README.md), then restart the kernel."
-    ) from None
+from replication.report import figures, tables
+from replication.report.publish import publish_figure, publish_table
+from replication.runs import store
+from replication.runs.map import map_runs
+from replication.runs.parameters import resolve
+from replication.runs.settings import plan
+from replication.support import paths
 
 # %% [markdown]
-# The parameters. Opened by hand, this notebook runs on the toy data set.
+# Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
 # %% tags=["parameters"]
-# Defaults are the toy data set's; for another one, take the values of params/<dataset>.yaml. The backbone is GMF.
-dataset: str = "toy"  # names params/<dataset>.yaml and data/<dataset>/
-seeds: list[int] | dict[str, list[int]] = [1, 2, 3]  # one run each; intervals are over them
-dim: int = 16  # width of the embeddings and of the tower's last layer
-batch_size: int = 256  # rows, positives and negatives together
-lr: float = 0.003  # Adam's learning rate
-n_negatives: int = 1  # sampled per positive, anew each epoch
-epochs: int | dict[str, int] = 12  # passes over the training data
-eval_every: int = 25  # steps between evaluation points
-top_k: list[int] = [5, 20]  # cut-offs of the metrics
-max_drop_rate: float | dict[str, float] = 0.1  # T-CE: share of the batch dropped after the ramp
-ramp_steps: int | dict[str, int] = 300  # T-CE: optimizer steps to the maximum
-beta: float | dict[str, float] = 0.25  # R-CE: exponent of the weight
+dataset = "toy"  # names params/<dataset>.yaml
+changes = {}  # parameter: value
 
 # %% [markdown]
-# ## The loss
+# ## The losses
 #
-# A loss is a function of logits, labels (1 for an observed interaction, 0 for a sampled negative) and the optimizer step, that gives a scalar. Symmetric cross-entropy adds to CE the *reverse* cross-entropy, in which prediction and label change places: $-p \log y - (1 - p) \log(1 - y)$, with $\log 0$ set to $-4$. For two classes that is $4\,|y - p|$: bounded, so a wrong label cannot pull without limit.
-
-
-# %%
-def symmetric_cross_entropy(logits, labels, step, weight=0.5, log_of_zero=-4.0):
-    """CE + weight x reverse CE, the mean over the batch."""
-    reverse = -log_of_zero * (labels - torch.sigmoid(logits)).abs()
-    return cross_entropy(logits, labels) + weight * reverse.mean()
-
-
-# %% [markdown]
-# The three of the paper in the same form. The step counts for T-CE alone, whose drop rate ramps up.
+# A file of your own goes here. Each of its functions with exactly the parameters `(logits, labels, step)` is a loss, and joins the comparison under its name.
 
 # %%
-rate, ramp, exponent, n_epochs, all_seeds = (
-    value_for("GMF", name, globals()[name]) for name in ("max_drop_rate", "ramp_steps", "beta", "epochs", "seeds")
-)
-losses = {
-    "CE": lambda logits, labels, step: cross_entropy(logits, labels),
-    "T-CE": lambda logits, labels, step: truncated_cross_entropy(logits, labels, drop_rate_at(step, rate, ramp)),
-    "R-CE": lambda logits, labels, step: reweighted_cross_entropy(logits, labels, exponent),
-    "symmetric CE (own)": symmetric_cross_entropy,
-}
+file = "examples/robust_losses.py"  # a path in the project, or a whole one
+Markdown(f"```python\n{(paths.PROJECT / file).read_text()}\n```")
 
 # %% [markdown]
-# ## Training
+# ## The runs
 #
-# Each loss trains the same GMF with the same seeds: equal initial weights, negatives and batches. Each is selected by its own loss on the noisy validation part, as everywhere here, and tested on true positives.
+# Each loss trains the same GMF with the same seeds: equal initial weights, negatives and batches. A run is known by the content of the file too: after an edit, start again from here, and the edited losses are trained anew; the others are read from disk.
+
+# %% tags=["nbval-check-output"]
+parameters = resolve(dataset, {"backbones": ["GMF"], "test_curve": True, "own_methods": [file]} | changes)
+settings = plan(parameters.all_methods(), parameters)
+note = store.note(parameters)
+tables.settings_table(settings)
+
+# %% [markdown]
+# What is not on disk is computed now.
 
 # %%
-torch.set_num_threads(1)  # as the cached runs have; small models gain nothing from more
-split = datasets.load(dataset).without_duplicates()
-task = ranking_task(split, split.test, [split.train, split.valid])
-rows = []
-for (method, loss_fn), seed in tqdm(list(product(losses.items(), all_seeds)), desc="07: trainings"):
-    model = GMF(split.n_users, split.n_items, dim, torch.Generator().manual_seed(seed))
-    history = fit(
-        model, split, loss_fn, epochs=n_epochs, seed=seed, batch_size=batch_size, lr=lr, n_negatives=n_negatives, eval_every=eval_every
-    )
-    for metric, values in evaluate(model, task, top_k).items():
-        for k, value in zip(top_k, values.mean(axis=0)):
-            rows.append((method, seed, history.selected_step, f"{report.METRIC_NAMES[metric]}@{k}", value))
-values = pd.DataFrame(rows, columns=["method", "seed", "selected_step", "metric", "value"])
+runs = map_runs(settings, parameters.jobs, label="07: all methods", use_records=parameters.use_records)
 
 # %% [markdown]
 # ## The comparison
 #
-# Means over seeds, and in brackets the 95 % interval of the change against CE, paired by seed. An interval that holds 0 leaves the change unresolved; with a handful of seeds most will. Nothing here was tuned, and the weight 0.5 is a guess: a loss of one's own deserves the tuning on validation that `tools/tune.py` gives the others.
+# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction; everything else is unresolved by these seeds. Nothing was tuned for the losses of the file: to choose among versions of a loss, compare them on validation, as `docs/extending.md` says, never in this table.
 
 # %%
-by_seed = values.pivot(index=["method", "seed"], columns="metric", values="value")
-changes = by_seed - by_seed.loc["CE"].reindex(by_seed.index, level="seed")
-table = by_seed.groupby("method").mean().loc[list(losses)].map("{:.4f}".format)
-for method in list(losses)[1:]:
-    for metric in table.columns:
-        _, low, high = interval(changes.loc[method, metric])
-        table.loc[method, metric] += f"  ({low:+.4f}, {high:+.4f})"
-table[[f"{name}@{k}" for k in top_k for name in ("Recall", "NDCG")]]
+table = tables.main_table(runs, note)
+publish_table(table, dataset, "own_loss", note, shown=tables.readable(table))
 
 # %% [markdown]
-# Where each was selected: a loss whose validation minimum comes later has trained longer, which alone may change the metrics (see 05_diagnostics).
+# The same, counted.
 
-# %% tags=["nbval-check-output"]
-values.groupby("method", sort=False)["selected_step"].agg(["min", "max"])
+# %%
+tables.summary(table)
 
 # %% [markdown]
-# How to put a loss on the same footing as the paper's, with a run cache and in the tables, and how to write a backbone of one's own: `docs/extending.md`.
+# ## Better loss, or longer training?
+#
+# Test Recall along training, for analysis only, with a dot where each method's **own** validation loss selected. A loss whose minimum comes later has trained longer, which alone may change the metrics. R-CE and generalised cross-entropy have the same gradient but for its exponent (`docs/extending.md`).
+
+# %%
+points, k = figures.histories(runs), max(parameters.top_k)
+publish_figure(
+    figures.curves(points, {f"recall_{k}_test": f"test Recall@{k}", "valid_loss": "own validation loss"}),
+    points, dataset, "own_loss_curves", "Test Recall and own validation loss against optimizer steps", note,
+)
+
+# %% [markdown]
+# A mark in this table says that a loss ranks better than CE here. It does not say that the loss denoises: for that it must gain more than controls that drop as many positives for another reason, at the same step and under other rules of selection. `./run_all.sh --full --method examples/robust_losses.py toy` makes those tables (05_diagnostics).

@@ -1,1 +1,1 @@
-"""The experiment that uses ``denoise_lib``: data sources, what is compared, runs, reports, studies, and the commands."""
+"""The experiment that uses ``denoise_lib``: sources, what is compared, runs, reports, studies, and the commands."""

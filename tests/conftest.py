@@ -1,6 +1,8 @@
 """Every test works in an empty temporary home, and reads the reference vectors only where they are."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -13,8 +15,10 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 from denoise_lib.data import Interactions, Split  # noqa: E402
+from replication.runs.parameters import Parameters, resolve  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -38,13 +42,41 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def options() -> dict:
-    """Arguments of ``plan`` for runs of a fraction of a second on the toy data."""
-    return dict(
-        dataset="toy", backbones=["GMF"], seeds=[1], protocol="corrected", epochs=3, batch_size=256, lr=0.003,
-        n_negatives=1, eval_every=25, top_k=[5, 20], test_curve=True, dim=8, n_layers=2, hidden_dim=16, corruption=0.5,
-        max_drop_rate=0.1, ramp_steps=50, beta=0.25, threads=1, device="cpu",
-    )  # fmt: skip
+def tiny() -> Parameters:
+    """Parameters of runs of a fraction of a second: the toy data set's, smaller still."""
+    smaller = dict(backbones=["GMF"], seeds=[1], epochs=3, dim=8, hidden_dim=16, ramp_steps=50, device="cpu")
+    return resolve("toy", smaller)
+
+
+def run_all(*arguments, home, **options) -> subprocess.CompletedProcess:
+    """The command line, as a user calls it."""
+    command = [sys.executable, "-m", "replication", *map(str, arguments)]
+    environment = os.environ | {"DENOISE_HOME": str(home)}
+    return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory) -> Path:
+    """A home that holds all that ``--full toy`` makes, for tests that look at it, and to copy for those that go on from
+    there. One process of pytest-xdist makes it, the others wait; run_tests.sh replays the notebooks in it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    home = Path(os.environ.get("DENOISE_RELEASE") or shared / "release")
+    with FileLock(f"{home}.lock"):
+        if not (home / "results" / "toy" / "notebooks" / "06_extra_feedback.ipynb").exists():
+            done = run_all("--full", "toy", home=home)
+            assert done.returncode == 0 and "toy: finished" in done.stdout, done.stderr[-2000:]
+    return home
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: starts other processes or trains for long; ./run_tests.sh --quick leaves it out")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that the processes of pytest-xdist end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def wait_until(condition, seconds: float = 60) -> None:

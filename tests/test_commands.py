@@ -3,17 +3,19 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import PROJECT
 
-from denoise_lib import cli, params
+from replication.app import cli
+from replication.runs.parameters import Parameters, assigned, datasets, resolve
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
 QUICK = ("--help", "--list", "--dry-run", "toy")
-PLACEHOLDERS = ("films",)  # of a reader's own data
+PLACEHOLDERS = ("films", "my_losses.py")  # a reader's own
 
 
 def commands() -> list[str]:
@@ -44,8 +46,8 @@ def test_arguments(command):
     _, _, arguments = command.partition("./run_all.sh")
     words = [word for word in shlex.split(arguments) if word != "--help"]
     options = cli._parser().parse_args(words)
-    params.given(options.set)
-    assert not set(options.dataset) - {*params.datasets(), *PLACEHOLDERS}
+    assert set(assigned(options.set)) <= set(Parameters.model_fields)
+    assert not set(options.dataset) - {*datasets(), *PLACEHOLDERS}
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if not ours(command)])
@@ -54,21 +56,36 @@ def test_files_that_other_commands_name(command):
         assert (PROJECT / name).exists(), name
 
 
+FULL = "./run_all.sh --full toy"  # makes the release that all tests share
+
+
+@pytest.mark.slow
+def test_full(release):
+    assert FULL in commands()
+    assert sorted(file.stem for file in (release / "results/toy/notebooks").glob("*.ipynb")) == sorted(cli.FULL)
+    runs = {file.parent.name for file in (release / "results/toy/runs").glob("[!.]*/run.json")}
+    assert len(runs) == len(cli._planned(resolve("toy"), full=True)), "the notebooks asked for no other run than planned"
+
+
 @pytest.fixture(scope="module")
-def shared_home(tmp_path_factory):
-    """One home for all: what a command has computed, the next one finds."""
-    return tmp_path_factory.mktemp("commands")
+def shared_home(release, tmp_path_factory):
+    """One home for all, a copy of the release: what is there is found, what a command computes the next one finds."""
+    return shutil.copytree(release, tmp_path_factory.mktemp("commands") / "home")
 
 
-@pytest.mark.parametrize("command", sorted(filter(is_quick, commands()), key=lambda command: ("--full" not in command, "--html" in command, len(command))))
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted({*filter(is_quick, commands())} - {FULL}, key=lambda command: ("--html" in command, len(command))))
 def test_quick_commands_run(command, shared_home):
-    line = command.replace("./run_all.sh", f"{sys.executable} -m denoise_lib.cli").replace("$(mktemp -d)", str(shared_home))
+    line = command.replace("./run_all.sh", f"{sys.executable} -m replication").replace("$(mktemp -d)", str(shared_home))
     environment = os.environ | {"DENOISE_HOME": str(shared_home)}
     done = subprocess.run(["bash", "-c", line], env=environment, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
+    if "--set" in command:
+        assert "instead of" in done.stdout and "instead of" in (shared_home / "results/toy/tables/main.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_script_says_how_to_use_it():
     scripts = [file for folder in ("tools", "benchmarks") for file in (PROJECT / folder).glob("*.py") if "argparse" in file.read_text()]
     assert len(scripts) > 5

@@ -1,4 +1,5 @@
-"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show them."""
+"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show
+them."""
 
 import argparse
 import os
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
         "What is on disk is not computed again, so an interrupted call is continued by the same call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n" + "\n".join(keys),
+        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n"
+        + "\n".join(keys)
+        + f"\n\n{parameters.TYPES}",
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
@@ -81,9 +84,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     changes = _changes(options)
     if options.new:
         if options.dataset or set(changes) - {"columns", "clean_from"}:
-            raise ValueError(
-                "--new takes a name and a file, and of --set columns and clean_from; the rest goes into the file it writes"
-            )
+            raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
         print(_new_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         ):  # a new name with --set ratings=… is as --new makes it
             print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
-    chosen = [parameters.resolve(name, changes, where="--set") for name in names]
+    chosen = [parameters.resolve(name, changes, where="the call") for name in names]
     planned = [_planned(one, options.full) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
         print("\n".join(_state(one, runs) for one, runs in zip(chosen, planned)))
@@ -142,8 +143,8 @@ def _planned(chosen: Parameters, full: bool) -> list[Settings]:
 
 
 def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[str]) -> bool:
-    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by side:
-    they find every run on disk and write files of their own. False where something failed."""
+    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
+    side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
     from replication.report import verdicts
 

@@ -29,7 +29,7 @@ class Method:
     Attributes:
         name: as the tables print it.
         about: what it does, for readers.
-        style: its colour, marker and line.
+        style: its colour, marker and line; None: figures choose one.
         loss: ``(**options) -> (logits, labels, step) -> scalar``. A method that has only ``drop_keys`` is trained by
             :func:`dropping`.
         grid: option -> the values from which ``tools/tune.py`` chooses; its keys are the method's options, which
@@ -44,7 +44,7 @@ class Method:
 
     name: str
     about: str
-    style: Style
+    style: Style | None = None
     loss: Callable[..., Callable] | None = None
     grid: dict[str, tuple] = field(default_factory=dict)
     drop_keys: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None

@@ -1,12 +1,15 @@
-"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked object.
+"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked
+object.
 
 The command line, every notebook, the tools and the benchmarks call :func:`resolve`.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -17,14 +20,21 @@ from replication.methods.backbones import BACKBONES
 from replication.sources import public
 from replication.support import paths
 
+# The types that readers see in --help and in docs/parameters.md.
 Count = Annotated[int, Field(ge=1)]
-Step = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Known = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 Unit = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=1)]
+Protocol, Control = Literal[PROTOCOLS], Literal[CONTROLS]
+Device, Jobs = Literal["auto", "cpu", "cuda"], Literal["auto"] | Count
+TYPES = (
+    "Count: an integer from 1. Whole: an integer from 0. Share: a number in [0, 1). Part: in (0, 1]. Unit: in [0, 1]. "
+    "Positive: above 0. NotNegative: from 0. Weight: from 1."
+)
 CHANGE_NO_RESULT = ("jobs", "use_records")  # decide when and from where numbers are there, not what they are
 ADD_ROWS = ("own_methods", "own_backbones")  # beside the others, which stay as they are
 SPOIL_NO_COMPARISON = ("seeds", "backbones", "top_k", "test_curve", "threads", "device")  # with the published numbers
@@ -39,7 +49,7 @@ class Grids(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     max_drop_rate: list[Share] = []
-    ramp_steps: list[Step] = []
+    ramp_steps: list[Whole] = []
     beta: list[NotNegative] = []
 
 
@@ -55,29 +65,29 @@ class DataParameters(BaseModel):
 
 
 class RunParameters(BaseModel):
-    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a map
-    from backbone to value."""
+    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a
+    map from backbone to value."""
 
     backbones: list[str] = _about(f"of {', '.join(BACKBONES)}", ["GMF", "NeuMF", "CDAE"])
-    seeds: list[Seed] | dict[str, list[Seed]] = _about("one run each; intervals are over them")
-    protocol: Literal[PROTOCOLS] = _about("corrected or authors: see DEVIATIONS.md", "corrected")
+    seeds: list[Whole] | dict[str, list[Whole]] = _about("one run each; intervals are over them")
+    protocol: Protocol = _about("corrected or authors: see DEVIATIONS.md", "corrected")
     dim: Count = _about("width of the embeddings and of the tower's last layer", 32)
     n_layers: Count = _about("layers of the tower, MLP and NeuMF", 3)
     hidden_dim: Count = _about("width of CDAE's hidden layer", 200)
-    corruption: Share = _about("share of CDAE's input that is dropped in training, in [0, 1)", 0.5)
+    corruption: Share = _about("share of CDAE's input that is dropped in training", 0.5)
     batch_size: Count = _about("rows, positives and negatives together", 1024)
-    lr: Positive = _about("Adam's learning rate, above 0", 0.001)
+    lr: Positive = _about("Adam's learning rate", 0.001)
     n_negatives: Count = _about("sampled per positive, anew each epoch", 1)
     epochs: Count | dict[str, Count] = _about("passes over the training data")
     eval_every: Count = _about("optimizer steps between evaluation points", 100)
     top_k: list[Count] = _about("cut-offs of the metrics, in items", [5, 20])
     test_curve: bool = _about("record test metrics at every evaluation point, for analysis only", True)
-    max_drop_rate: Share | dict[str, Share] = _about("T-CE: share of the batch dropped after the ramp, in [0, 1)", 0.1)
-    ramp_steps: Step | dict[str, Step] = _about("T-CE: optimizer steps to the maximum", 5_000)
-    beta: NotNegative | dict[str, NotNegative] = _about("R-CE: exponent of the weight, at least 0", 0.25)
+    max_drop_rate: Share | dict[str, Share] = _about("T-CE: share of the batch dropped after the ramp", 0.1)
+    ramp_steps: Whole | dict[str, Whole] = _about("T-CE: optimizer steps to the maximum", 5_000)
+    beta: NotNegative | dict[str, NotNegative] = _about("R-CE: exponent of the weight", 0.25)
     threads: Count = _about("torch threads of each run", 1)
-    device: Literal["auto", "cpu", "cuda"] = _about("auto (CUDA where there is one), cpu or cuda", "auto")
-    jobs: Literal["auto"] | Count = _about("runs side by side; auto: as many as cores and memory allow", "auto")
+    device: Device = _about("auto (CUDA where there is one), cpu or cuda", "auto")
+    jobs: Jobs = _about("runs side by side; auto: as many as cores and memory allow", "auto")
     use_records: bool = _about("read results/<dataset>/records in the place of runs that are not on disk", False)
     own_methods: list[str] = _about("files with your own losses, which join the comparison (docs/extending.md)", [])
     own_backbones: list[str] = _about("files with your own backbones, which join the comparison", [])
@@ -86,24 +96,24 @@ class RunParameters(BaseModel):
 class DiagnosticsParameters(BaseModel):
     """The studies of 05."""
 
-    controls: list[Literal[CONTROLS]] = _about(f"of {', '.join(CONTROLS)}", list(CONTROLS))
-    study_seeds: dict[str, list[Seed]] = _about("backbone: seeds", {})
-    grid_seeds: list[Seed] = _about("seeds of the sensitivity (NeuMF) and dose-response (GMF) studies", [])
+    controls: list[Control] = _about(f"of {', '.join(CONTROLS)}", list(CONTROLS))
+    study_seeds: dict[str, list[Whole]] = _about("backbone: seeds", {})
+    grid_seeds: list[Whole] = _about("seeds of the sensitivity (NeuMF) and dose-response (GMF) studies", [])
     grids: Grids = _about("option: values; {}: no sensitivity study", Grids())
-    doses: list[Unit] = _about("made-up false positives per true one, in [0, 1]; []: no such study", [])
+    doses: list[Unit] = _about("made-up false positives per true one; []: no such study", [])
 
 
 class ExtraFeedbackParameters(BaseModel):
     """The strategies of 06."""
 
-    extra_seeds: dict[str, list[Seed]] = _about("backbone: seeds", {})
-    known_shares: list[Known] = _about("shares of the true positives that are known, in (0, 1]; []: no study", [])
-    compared_share: Known = _about("the one of them for T-CE and R-CE, which are not done for all", 0.2)
-    fine_tuning_epochs: Step = _about("at most, in epochs of the whole training part", 5)
-    fine_tuning_lr: Positive | dict[str, Positive] = _about("Adam's learning rate of fine-tuning, above 0", 0.0001)
-    known_weight: Annotated[float, Field(ge=1)] = _about("what a known one counts in weighted, at least 1", 5.0)
+    extra_seeds: dict[str, list[Whole]] = _about("backbone: seeds", {})
+    known_shares: list[Part] = _about("shares of the true positives that are known; []: no study", [])
+    compared_share: Part = _about("the one of them for T-CE and R-CE, which are not done for all", 0.2)
+    fine_tuning_epochs: Whole = _about("at most, in epochs of the whole training part", 5)
+    fine_tuning_lr: Positive | dict[str, Positive] = _about("Adam's learning rate of fine-tuning", 0.0001)
+    known_weight: Weight = _about("what a known one counts in weighted", 5.0)
     neighbours: list[Count] = _about("numbers of neighbours to choose from", [1, 5, 20])
-    lambdas: list[Unit] = _about("weights of the own score to choose from, in [0, 1]", [0.0, 0.5, 1.0])
+    lambdas: list[Unit] = _about("weights of the own score to choose from", [0.0, 0.5, 1.0])
 
 
 class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
@@ -121,7 +131,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         self._backbone_sources = own.own_backbones(self.own_backbones)
         known = [*BACKBONES, *self._backbone_sources]
         for name in [*self.backbones, *self.study_seeds, *self.extra_seeds]:
-            if name not in known:
+            if name not in (known if name in self.backbones else BACKBONES):
                 raise ValueError(f"backbones: {name!r} is not one of {', '.join(known)}")
         for name in ("backbones", "top_k", "seeds", "study_seeds", "extra_seeds"):
             value = getattr(self, name)
@@ -148,7 +158,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return self
 
     def value(self, name: str, backbone: str):
-        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's.
+        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's, or the first.
 
         Raises:
             ValueError: the map lacks the backbone.
@@ -156,7 +166,8 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         value = getattr(self, name)
         if not isinstance(value, dict):
             return value
-        known = backbone if backbone in BACKBONES or backbone in value else "GMF"
+        own_takes = "GMF" if "GMF" in value else next(iter(value), "GMF")
+        known = backbone if backbone in BACKBONES or backbone in value else own_takes
         if known not in value:
             raise ValueError(f"{name} names {', '.join(value)}, but not {known}; give it one value or add it")
         return value[known]
@@ -180,7 +191,8 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return _checked(self.model_dump() | values, self.dataset)
 
     def changes(self) -> dict[str, tuple]:
-        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the file."""
+        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the
+        file."""
         now, no_matter = self.model_dump(), CHANGE_NO_RESULT + ADD_ROWS
         names = [name for name in self._released if name not in no_matter and now[name] != self._released[name]]
         return {name: (now[name], self._released[name]) for name in names}
@@ -207,7 +219,8 @@ def resolve(dataset: str, changes: dict | None = None, where: str = "changes") -
     """The parameters of a data set: its file, with some values changed. ``where`` names the changes in an error.
 
     Raises:
-        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is valid.
+        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is
+            valid.
     """
     file = paths.PARAMS / f"{dataset}.yaml"
     if not file.is_file():
@@ -250,26 +263,14 @@ def assigned(assignments: list[str]) -> dict:
 
 
 def described() -> list[tuple[str, str, str, str]]:
-    """Name, kind, default (empty where the file must say it) and meaning of every parameter."""
+    """Name, type, default (empty where the file must say it) and meaning of every parameter, in the order of their
+    groups."""
     rows = []
-    for name, field in Parameters.model_fields.items():
-        default = "" if field.is_required() else json.dumps({} if name == "grids" else field.default)
-        rows.append((name, _kind(field.annotation), default, field.description))
+    for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters):
+        for name, field in group.model_fields.items():
+            default = "" if field.is_required() else json.dumps({} if name == "grids" else field.default)
+            rows.append((name, group.__annotations__[name], default, field.description))
     return rows
-
-
-def _kind(annotation) -> str:
-    """A type as a reader writes it, without its limits: those are in the meaning."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(inner[0])
-    if origin is Literal:
-        return " | ".join(map(str, inner))
-    if origin in (list, dict):
-        return f"{origin.__name__}[{', '.join(map(_kind, inner))}]"
-    if inner:
-        return " | ".join(map(_kind, inner))
-    return {type(None): "null", Grids: "dict[str, list]"}.get(annotation, annotation.__name__)
 
 
 def _checked(values: Any, where: str) -> Parameters:

@@ -50,15 +50,15 @@ def train(
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.
 
     Raises:
-        RuntimeError: training with a user's loss or backbone failed; the message names the file.
+        Exception: training failed. Where a loss or a backbone is the user's, a note names its file.
     """
     started = time.perf_counter()
     split = seen_split(run, data)
     trained_on = training_split(run, split)
-    model = build_model(run, split, pretrained).to(run.device)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
     with torch_threads(run.threads), _naming_own_files(run):
+        model = build_model(run, split, pretrained).to(run.device)
         history = fit(
             model,
             trained_on,
@@ -90,8 +90,8 @@ def load_split(run: Settings) -> Split:
 
 
 def seen_split(run: Settings, data: Split) -> Split:
-    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has
-    made-up false positives in the place of the flagged ones."""
+    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose``
+    has made-up false positives in the place of the flagged ones."""
     split = data.without_duplicates() if run.protocol == "corrected" else data
     if run.dose is not None:
         split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
@@ -107,8 +107,8 @@ def training_split(run: Settings, split: Split) -> Split:
 
 
 def passes(run: Settings, split: Split) -> int:
-    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as ``epochs``
-    passes over the whole training part."""
+    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as
+    ``epochs`` passes over the whole training part."""
     if not _on_known(run):
         return run.epochs
     return round(run.epochs * _steps_of_a_pass(run, split) / _steps_of_a_pass(run, training_split(run, split)))
@@ -125,7 +125,8 @@ def _steps_of_a_pass(run: Settings, split: Split) -> int:
 
 
 def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
-    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts from.
+    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts
+    from.
 
     ``split`` is that of :func:`load_split`. CDAE reads the whole training part also where it trains on known positives
     only, since they are too few to tell users apart.
@@ -174,14 +175,15 @@ def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str,
 
 @contextmanager
 def _naming_own_files(run: Settings) -> Iterator[None]:
-    """Says which of the user's files a failing run had its loss or backbone from."""
+    """Adds to a failing run's error which of the user's files its loss or backbone is from."""
     files = [source.file for source in (run.method_source, run.backbone_source) if source]
     try:
         yield
     except Exception as error:
-        if not files or isinstance(error, OSError):
-            raise
-        raise RuntimeError(f"training with {' and '.join(files)} failed: {type(error).__name__}: {error}") from error
+        if files:
+            cause = str(error).partition("\n")[0]
+            error.add_note(f"training with {' and '.join(files)} failed: {type(error).__name__}: {cause}")
+        raise
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def folder_of(run: Settings) -> Path:
 def found(run: Settings, use_records: bool = False) -> Path | None:
     """The folder of a finished run, or of its record where that will do; None where there is neither.
 
-    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records less.
+    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records
+    less.
     """
     for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
         more = replace(run, test_curve=test_curve, diagnostics=diagnostics)
@@ -87,11 +88,8 @@ def record_of(run: Settings) -> Path | None:
     """The record of a run with these settings, on whatever device and with whatever data files it was made."""
 
     def comparable(settings: dict) -> dict:
-        return {
-            k: v
-            for k, v in settings.items()
-            if v not in (None, [], ()) and k not in ("device", "threads", "pretrained")
-        }
+        used = {name: value for name, value in settings.items() if value not in (None, [], ())}
+        return {name: value for name, value in used.items() if name not in ("device", "threads", "pretrained")}
 
     wanted = comparable(json.loads(json.dumps(run.flat())))
     prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
@@ -124,14 +122,12 @@ def load_run(settings: Settings, folder: Path | None = None) -> Run:
 
 
 def note(parameters: Parameters) -> str:
-    """What a reader of a table must know of its making, printed on every table and figure, so that a reduced run cannot be
-    taken for the released one: results-changing parameters that differ from the data set's file, data that are not the
-    published ones, records of runs on other data. Empty if none of these."""
-    card, changes = public.card(parameters.dataset), parameters.changes()
-    if "clean_from" in card and card["clean_from"] != parameters.released(
-        "clean_from"
-    ):  # what your table's data were made with
-        changes["clean_from"] = card["clean_from"], parameters.released("clean_from")
+    """What a reader of a table must know of its making, printed on every table and figure, so that a reduced run cannot
+    be taken for the released one: results-changing parameters that differ from the data set's file, data that are not
+    the published ones, records of runs on other data. Empty if none of these."""
+    card, changes, limit = public.card(parameters.dataset), parameters.changes(), parameters.released("clean_from")
+    if card.get("clean_from", limit) != limit:  # what your table's data were made with, whichever notebook asks
+        changes["clean_from"] = card["clean_from"], limit
     changed = ", ".join(f"{name}={value} instead of {released}" for name, (value, released) in changes.items())
     file = "the params file's" if parameters.released("ratings") else "the released"
     remarks = [f"not {file} settings: {changed}"] if changed else []

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -186,40 +187,10 @@ def _u_data_from_wheel() -> bytes:
 
 # --------------------------------------------------------------------------------- the authors' splits, by git blob id
 
-AUTHORS = (
-    "https://raw.githubusercontent.com/WenjieWWJ/DenoisingRec/451779a201d2b7b9f4929d35b791caf53f94b5f4/data/{name}/"
-)
-PUBLISHED = {
-    "adressa": {
-        "mirrors": [AUTHORS],
-        "blobs": {
-            "train": "f587bb18d26737d04ec70a944d81db63f6e3617a",
-            "valid": "e9875e913934de4b9962b995adafffd613b4bfcb",
-            "test": "0fb39d37d9a5b2399c97c6ed936b4bfd18035585",
-        },
-        "cite": "J. A. Gulla et al., The Adressa Dataset for News Recommendation, WI 2017",
-    },
-    "amazon_book": {
-        "mirrors": [AUTHORS],
-        "blobs": {
-            "train": "bfd9f548af794a5593b2140e7e4c934f237a41f7",
-            "valid": "5d3e5f1cbabc198778a91758ae630dc97a70bc9f",
-            "test": "884b3abb27f4e241be20b60fcbf6ddd79895879c",
-        },
-        "cite": "R. He and J. McAuley, Ups and Downs, WWW 2016",
-    },
-    "yelp": {
-        "mirrors": [
-            AUTHORS,
-            "https://raw.githubusercontent.com/RecoHut-Datasets/yelp/251234424e12faa285ce2a889b1ffe3ae4605afd/",
-        ],
-        "blobs": {
-            "train": "4cf811fec54ba26ca81defc37a65e891a4c83ddf",
-            "valid": "682818001469bc45c5c906aa13fa1a9178f7ad3a",
-            "test": "2c90be33fa2d10cc1980474d307a817eb6a12ac8",
-        },
-        "cite": "the Yelp Open Dataset, under Yelp's terms of use",
-    },
+CITE = {
+    "adressa": "J. A. Gulla et al., The Adressa Dataset for News Recommendation, WI 2017",
+    "amazon_book": "R. He and J. McAuley, Ups and Downs, WWW 2016",
+    "yelp": "the Yelp Open Dataset, under Yelp's terms of use",
 }
 
 
@@ -228,46 +199,49 @@ def _published(name: str) -> Callable[[Path], dict]:
 
     A file in the folder whose id differs from the published one is accepted, with a warning in the card.
     """
-    about = PUBLISHED[name]
     notice = (
         f"{name}: the split published with the paper, in a repository without an open licence; not redistributed here. "
-        f"Cite the paper and {about['cite']} [citation from memory]."
+        f"Cite the paper and {CITE[name]} [citation from memory]."
     )
 
     def source(folder: Path) -> dict:
+        known = pd.read_csv(files("replication.sources") / "published_files.csv")
         warned, origins = [], {}
-        for part, blob in about["blobs"].items():
-            file = folder / FILES[part].format(name)
+        for (file_name, blob), mirrors in known[known["dataset"] == name].groupby(["file", "git_blob"], sort=False):
+            file = folder / file_name
             if file.is_file():
                 found = git_blob_id(file.read_bytes())
-                origins[file.name] = f"placed by hand, git blob {found}"
+                origins[file_name] = f"placed by hand, git blob {found}"
                 if found != blob:
                     warned.append(
-                        f"{file.name} is not the published file (git blob {found[:10]}, published {blob[:10]})"
+                        f"{file_name} is not the published file (git blob {found[:10]}, published {blob[:10]})"
                     )
                 continue
-            urls = [mirror.format(name=name) + file.name for mirror in about["mirrors"]]
-            content, origins[file.name] = first_that_works(
-                {url: lambda url=url: download(url) for url in urls},
+            content, origins[file_name] = first_that_works(
+                {url: lambda url=url: download(url) for url in mirrors["url"]},
                 digest=git_blob_id,
                 expected=blob,
                 notice=notice,
                 by_hand=f"Place the file at {file}.",
             )
-            try:
-                with replacing(file) as temporary:
-                    temporary.write_bytes(content)
-            except OSError as error:  # a full disk, above all
-                raise ValueError(
-                    f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
-                    "DENOISE_HOME to another disk, and start again. The files that are whole stay."
-                ) from None
+            _keep(content, file)
         return {**origins, "warnings": warned, "notice": notice}
 
     return source
 
 
-_SOURCES = {"toy": _toy, "ml100k": _movielens, **{name: _published(name) for name in PUBLISHED}}
+def _keep(content: bytes, file: Path) -> None:
+    try:
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:  # a full disk, above all
+        raise ValueError(
+            f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
+            "DENOISE_HOME to another disk, and start again. The files that are whole stay."
+        ) from None
+
+
+_SOURCES = {"toy": _toy, "ml100k": _movielens, **{name: _published(name) for name in CITE}}
 SIZES = {
     "toy": (TOY_USERS, TOY_ITEMS),
     "ml100k": (943, 1682),

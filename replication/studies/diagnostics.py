@@ -26,12 +26,10 @@ def methods_for(parameters: Parameters) -> list[str]:
 
 
 def main_plan(parameters: Parameters) -> list[Settings]:
-    """The runs of the methods and controls, each recording what the figures need. Your own backbones take the seeds of the
-    first one that is studied."""
-    if not (seeds := parameters.study_seeds):
+    """The runs of the methods and controls, each recording what the figures need."""
+    if not parameters.study_seeds:
         return []
-    of_others = dict.fromkeys(parameters.all_backbones(), next(iter(seeds.values())))
-    studied = parameters.having(backbones=list(seeds), seeds=of_others | seeds)
+    studied = parameters.having(backbones=list(parameters.study_seeds), seeds=parameters.study_seeds)
     return plan(methods_for(parameters), studied, diagnostics=True)
 
 
