@@ -151,8 +151,8 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
     if lacking:
         raise ValueError(
             f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name "
-            f"the columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME "
-            "for the doctor"
+            f"the columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME"
+            " for the doctor"
         )
     quality = next((role for role in QUALITY if role in given), None) or next(
         (role for role in QUALITY if role in found), None
