@@ -3,6 +3,8 @@
 All know the training part only. What has a hyper-parameter takes it by Recall on the noisy validation part.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import torch
@@ -36,7 +38,8 @@ class MostPop:
 
 
 class ItemToItem:
-    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj} w_{ji}`.
+    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj}
+    w_{ji}`.
 
     Args:
         interactions: CSR ``(n_users, n_items)``, the training positives.
@@ -52,7 +55,8 @@ class ItemToItem:
 
 
 def cosine_weights(interactions: csr_matrix, n_neighbours: int) -> csr_matrix:
-    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are 0."""
+    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are
+    0."""
     counts = np.maximum(np.bincount(interactions.indices, minlength=interactions.shape[1]), 1)
     columns = (interactions.astype(np.float64) @ diags(counts**-0.5)).T.tocsr()  # (n_items, n_users), rows of length 1
     n_items = columns.shape[0]
@@ -100,10 +104,9 @@ def baselines(split: Split, ks) -> pd.DataFrame:
             rows.append((method, setting, "all", None, None, np.nan))
             continue
         for metric, values in evaluate(model, task, ks).items():
-            for column, k in enumerate(ks):
-                for users, mask in groups.items():
-                    if mask.any():
-                        rows.append((method, setting, users, metric, k, values[mask, column].mean()))
+            for (column, k), (users, mask) in product(enumerate(ks), groups.items()):
+                if mask.any():
+                    rows.append((method, setting, users, metric, k, values[mask, column].mean()))
     return pd.DataFrame(rows, columns=["method", "setting", "users", "metric", "k", "value"])
 
 
@@ -113,26 +116,17 @@ def _models(split: Split, ks):
     task = ranking_task(split, validation_sample(split), [split.train])
     yield "MostPop", "", MostPop(split.n_items, split.train)
     yield "MostPop (train + valid)", "", MostPop(split.n_items, split.train, split.valid)
-    chosen = _best(interactions, cosine_weights, NEIGHBOURS, task, ks)
-    yield "ItemKNN", f"{chosen[0]} neighbours, of {NEIGHBOURS}", chosen[1]
+    n, model = _best(interactions, cosine_weights, NEIGHBOURS, task, ks)
+    yield "ItemKNN", f"{n} neighbours, of {NEIGHBOURS}", model
     if split.n_items <= EASE_ITEMS:
-        chosen = _best(interactions, ease_weights, REGULARISATION, task, ks)
-        yield "EASE", f"λ = {chosen[0]}, of {REGULARISATION}", chosen[1]
+        regularisation, model = _best(interactions, ease_weights, REGULARISATION, task, ks)
+        yield "EASE", f"λ = {regularisation}, of {REGULARISATION}", model
     else:
-        gigabytes = 8 * split.n_items**2 / 1e9
-        yield (
-            "EASE",
-            f"left out: it inverts a dense {split.n_items} x {split.n_items} matrix, {gigabytes:.0f} GB a copy",
-            None,
-        )
+        matrix = f"a dense {split.n_items} x {split.n_items} matrix, {8 * split.n_items**2 / 1e9:.0f} GB a copy"
+        yield "EASE", f"left out: it inverts {matrix}", None
 
 
 def _best(interactions: csr_matrix, weights_of, values, task: RankingTask, ks) -> tuple[float, ItemToItem]:
-    """The hyper-parameter with the highest validation Recall at the largest K, and its model."""
-    best = (-1.0, None, None)
-    for value in values:
-        model = ItemToItem(interactions, weights_of(interactions, value))
-        recall = evaluate(model, task, ks)["recall"][:, np.argmax(ks)].mean()
-        if recall > best[0]:
-            best = (recall, value, model)
-    return best[1:]
+    """The first hyper-parameter with the highest validation Recall at the largest K, and its model."""
+    models = ((value, ItemToItem(interactions, weights_of(interactions, value))) for value in values)
+    return max(models, key=lambda one: evaluate(one[1], task, ks)["recall"][:, np.argmax(ks)].mean())

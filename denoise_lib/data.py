@@ -72,12 +72,12 @@ class Split:
 
     def without_duplicates(self) -> "Split":
         """The same split with each part's first row of every (user, item) pair only."""
-        return replace(self, **{part: _first_rows(getattr(self, part), self.n_items) for part in FILES})
-
-
-def _first_rows(part: Interactions, n_items: int) -> Interactions:
-    first = np.unique(part.users * n_items + part.items, return_index=True)[1]
-    return part[np.sort(first)]
+        first = {}
+        for name in FILES:
+            part = getattr(self, name)
+            rows = np.unique(part.users * self.n_items + part.items, return_index=True)[1]
+            first[name] = part[np.sort(rows)]
+        return replace(self, **first)
 
 
 # ---------------------------------------------------------------------------------------------- reading and writing
@@ -98,18 +98,17 @@ def load_split(folder: str | Path, name: str, n_users: int | None = None, n_item
     """
     folder = Path(folder)
     parts = {part: _read_part(folder / pattern.format(name)) for part, pattern in FILES.items()}
-    sizes = {}
+    sizes = []
     for field, declared in (("users", n_users), ("items", n_items)):
-        sizes[field] = declared or 1 + max(int(getattr(part, field).max()) for part in parts.values())
-        for part, rows in parts.items():
-            beyond = np.flatnonzero(getattr(rows, field) >= sizes[field])
-            if len(beyond):
+        ids = {part: getattr(rows, field) for part, rows in parts.items()}
+        sizes.append(size := declared or 1 + max(int(column.max()) for column in ids.values()))
+        for part, column in ids.items():
+            if (row := int(np.argmax(column >= size))) or column[0] >= size:
                 raise ValueError(
-                    f"{folder / FILES[part].format(name)}: row {beyond[0] + 1}: {field[:-1]} "
-                    f"{getattr(rows, field)[beyond[0]]} is beyond the declared {sizes[field]} {field}; "
-                    f"ids run from 0 to {sizes[field] - 1}. Correct the file or declare n_{field}."
+                    f"{folder / FILES[part].format(name)}: row {row + 1}: {field[:-1]} {column[row]} is beyond the "
+                    f"declared {size} {field}; ids run from 0 to {size - 1}. Correct the file or declare n_{field}."
                 )
-    return Split(name, sizes["users"], sizes["items"], **parts)
+    return Split(name, *sizes, **parts)
 
 
 def save_split(split: Split, folder: str | Path) -> None:
@@ -128,32 +127,34 @@ def _read_part(path: Path) -> Interactions:
         raise FileNotFoundError(
             f"{path} is missing: place the file there; ./run_all.sh gets or makes the data sets that it knows."
         )
-    with open(path, encoding="utf-8", errors="replace") as file:
-        starts_with_pair = file.readline().startswith("(")
     try:
-        table = _read_pairs(path) if starts_with_pair else _read_columns(path)
-    except (ValueError, pd.errors.ParserError):
-        table = None
-    if table is None or table.shape[1] not in (2, 3) or (table < 0).any() or (table[:, 2:] > 1).any():
-        raise ValueError(_first_fault(path))
+        table = _read_table(path)
+    except ValueError:  # pandas' ParserError is one
+        raise ValueError(_first_fault(path)) from None
     users, items = np.ascontiguousarray(table[:, :2].T)
     return Interactions(users, items, table[:, 2] == 1 if table.shape[1] == 3 else None)
 
 
-def _read_columns(path: Path) -> np.ndarray:
-    return pd.read_csv(path, sep="\t", header=None, dtype=np.int64, index_col=False).to_numpy()
+_PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)(\t|\s*$)")  # and after the tab negatives that are never used
 
 
-_PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)(\t|\s*$)")
+def _read_table(path: Path) -> np.ndarray:
+    """The columns of either format, int64 ``(n, 2)`` or ``(n, 3)``.
 
-
-def _read_pairs(path: Path) -> np.ndarray:
-    """The Adressa test format: ``(user, item)`` as text, then negatives that are never used."""
+    Raises:
+        ValueError: anything is wrong; :func:`_first_fault` says what.
+    """
     with open(path, encoding="utf-8") as file:
-        matches = [_PAIR.match(line) for line in file if line.strip()]
-    if None in matches:
-        raise ValueError("a row does not begin with (user, item)")
-    return np.array([(int(match[1]), int(match[2])) for match in matches], dtype=np.int64)
+        if file.read(1) == "(":
+            file.seek(0)
+            pairs = [_PAIR.match(line) for line in file if line.strip()]
+            if None in pairs:
+                raise ValueError
+            return np.array([pair.group(1, 2) for pair in pairs]).astype(np.int64)
+    table = pd.read_csv(path, sep="\t", header=None, dtype=np.int64, index_col=False).to_numpy()
+    if table.shape[1] not in (2, 3) or (table < 0).any() or (table[:, 2:] > 1).any():
+        raise ValueError
+    return table
 
 
 def _first_fault(path: Path) -> str:
@@ -161,29 +162,27 @@ def _first_fault(path: Path) -> str:
     n_fields = None
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
+            where, fields = f"{path}: line {number}: ", line.rstrip("\r\n").split("\t")
+            if not line.strip() or _PAIR.match(line):
                 continue
-            where = f"{path}: line {number}: "
             if line.startswith("("):
-                if not _PAIR.match(line):
-                    return where + "expected (user, item) with two ids of at least 0 before the first tab."
-                continue
-            fields = line.rstrip("\r\n").split("\t")
+                return f"{where}expected (user, item) with two ids of at least 0 before the first tab."
             n_fields = n_fields or len(fields)
             if len(fields) not in (2, 3) or len(fields) != n_fields:
+                expected = n_fields if n_fields in (2, 3) else "2 or 3"
                 return (
-                    where
-                    + f"{len(fields)} tab-separated columns, expected {n_fields if n_fields in (2, 3) else '2 or 3'}"
-                    " (user, item and, in every row or in none, a 0/1 flag). Separate the columns by tabs."
+                    f"{where}{len(fields)} tab-separated columns, expected {expected} (user, item and, in every row or "
+                    "in none, a 0/1 flag). Separate the columns by tabs."
                 )
             for field, value in zip(("user", "item", "flag"), fields):
+                where = f"{path}: line {number}: {field} is "
                 if not re.fullmatch(r"\s*-?\d+\s*", value):
-                    return where + f"{field} is {value!r}, not an integer. Map the ids to 0, 1, 2, … first."
+                    return f"{where}{value!r}, not an integer. Map the ids to 0, 1, 2, … first."
                 if int(value) < 0:
-                    return where + f"{field} is {value.strip()}, a negative number. Ids are counted from 0."
+                    return f"{where}{value.strip()}, a negative number. Ids are counted from 0."
                 if field == "flag" and int(value) > 1:
                     return (
-                        where + f"flag is {value.strip()}; it is 1 for a true and 0 for a false positive. "
+                        f"{where}{value.strip()}; it is 1 for a true and 0 for a false positive. "
                         "If the column holds ratings, make the split with denoise_lib.data.split_ratings."
                     )
     return f"{path} has no rows: an empty part cannot be used. Place a file with at least one interaction there."

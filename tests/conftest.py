@@ -8,7 +8,9 @@ import time
 import warnings
 from pathlib import Path
 
-_own = tempfile.TemporaryDirectory(prefix="denoise-tests-")  # deleted at the end; and each process of pytest-xdist has its own
+_own = tempfile.TemporaryDirectory(
+    prefix="denoise-tests-"
+)  # deleted at the end; and each process of pytest-xdist has its own
 os.environ["DENOISE_HOME"] = _own.name
 
 import numpy as np  # noqa: E402
@@ -70,7 +72,9 @@ def release(tmp_path_factory) -> Path:
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts other processes or trains for long; ./run_tests.sh --quick leaves it out")
+    config.addinivalue_line(
+        "markers", "slow: starts other processes or trains for long; ./run_tests.sh --quick leaves it out"
+    )
 
 
 def pytest_collection_modifyitems(items):

@@ -84,7 +84,8 @@ def project(tmp_path_factory):
     (project / "notebooks").mkdir()
     for name in cli.MAIN:
         header = paths.notebook(name).read_text().partition("# %%")[0]
-        cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n__import__("time").sleep({4 * (name != "01_data")})\n'
+        wait = "None" if name == "01_data" else '__import__("time").sleep(4)'
+        cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n{wait}\n'
         (project / "notebooks" / f"{name}.py").write_text(header + cells)
     return project
 
@@ -107,7 +108,9 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, project):
         )  # fmt: skip
         try:
             n_before = len(finished)
-            wait_until(executing.exists if when == "showing" else lambda: len(_finished(folder)) >= n_before + 2, 240)  # noqa: B023
+            if when == "showing":
+                wait_until(executing.exists, 240)
+            wait_until(lambda: when == "showing" or len(_finished(folder)) >= n_before + 2, 240)  # noqa: B023
             wait_until(lambda: len(family(psutil.Process(started.pid))) >= 3)  # noqa: B023 - two workers or two kernels
             processes = family(psutil.Process(started.pid))
             assert finished.items() <= _finished(folder).items(), "a finished run was computed again"
@@ -149,7 +152,13 @@ REDUCED = ["--set", "backbones=[GMF]", "--set", "seeds=[1]", "--set", "epochs=2"
 def test_a_failing_notebook_is_reported(home):
     failed = run_all("--set", "expected={users: 7}", *REDUCED, home=home)
     assert failed.returncode == 1
-    for part in ("01_data: cell", "ValueError", "users", "01_data.partial.ipynb", "./run_all.sh --set 'expected={users: 7}'"):
+    for part in (
+        "01_data: cell",
+        "ValueError",
+        "users",
+        "01_data.partial.ipynb",
+        "./run_all.sh --set 'expected={users: 7}'",
+    ):
         assert part in failed.stderr, part
     assert len(failed.stderr.splitlines()) < 40 and "Traceback" not in failed.stderr
     assert (home / "results/toy/notebooks/01_data.partial.ipynb").exists()
@@ -177,7 +186,11 @@ def test_a_notebook_that_fails_takes_no_other_with_it(home, monkeypatch, capsys)
     assert cli._replicate(resolve("toy"), {}, False, ["toy"]) is False
     assert executed[0] == "01_data" and sorted(executed) == ["01_data", "03_rce", "04_tables"]
     errors = capsys.readouterr().err
-    assert "27 runs, 0 of them on disk" in errors and "cell 3 failed" in errors and "Continue, once it is mended, with: ./run_all.sh toy" in errors
+    assert (
+        "27 runs, 0 of them on disk" in errors
+        and "cell 3 failed" in errors
+        and "Continue, once it is mended, with: ./run_all.sh toy" in errors
+    )
 
 
 @pytest.mark.slow
@@ -187,8 +200,9 @@ def test_a_second_start_waits_and_says_for_what(home):
     environment = os.environ | {"DENOISE_HOME": str(home)}
     second = subprocess.Popen(command, env=environment, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
     try:
-        line = second.stderr.readline()
-        assert line.strip() == f"toy: waiting for process {os.getpid()}, which is working on {os.path.relpath(paths.results('toy'), PROJECT)}"
+        where = os.path.relpath(paths.results("toy"), PROJECT)
+        expected = f"toy: waiting for process {os.getpid()}, which is working on {where}"
+        assert second.stderr.readline().strip() == expected
         assert not (home / "results" / "toy" / "notebooks").exists()
         lock.release()
         assert second.stderr.readline().startswith("toy: 01_data")

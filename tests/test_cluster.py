@@ -1,4 +1,4 @@
-"""The same runs on a Dask cluster: a real scheduler and two worker processes on the loopback, with no disk in common."""
+"""The same runs on a Dask cluster: a real scheduler and two workers on the loopback, with no disk in common."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from replication.runs.map import map_runs
 from replication.runs.settings import plan
 from replication.runs.store import found
 
+pytestmark = pytest.mark.slow
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
@@ -73,7 +74,9 @@ def test_a_failing_run_is_named_and_the_others_are_kept(cluster, tmp_path, monke
     monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
     monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
     good, bad = plan(["CE"], tiny)[0], plan(["CE"], tiny.having(lr=1e30))[0]
-    with pytest.raises(RuntimeError, match="1 of 2 runs failed.*\nGMF CE seed 1: ValueError: the model gives NaN scores"):
+    with pytest.raises(
+        RuntimeError, match="1 of 2 runs failed.*\nGMF CE seed 1: ValueError: the model gives NaN scores"
+    ):
         map_runs([good, bad], 1)
     assert found(good) and not found(bad)
 
@@ -82,7 +85,9 @@ def test_a_run_starts_from_others_and_says_that_they_failed(cluster, tmp_path, m
     monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "driver"))
     monkeypatch.setenv("DENOISE_DASK_SCHEDULER", cluster.scheduler_address)
     good, bad = plan(["CE"], tiny)[0], plan(["CE"], tiny.having(lr=1e30))[0]
-    tuned = [replace(good, strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(first,)) for first in (bad, good)]
+    tuned = [
+        replace(good, strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(first,)) for first in (bad, good)
+    ]
     with pytest.raises(RunsFailed, match="2 of 4 runs failed") as error:
         map_runs(tuned, 1)
     assert f"it starts from {bad.name}, which failed" in str(error.value)
@@ -91,5 +96,8 @@ def test_a_run_starts_from_others_and_says_that_they_failed(cluster, tmp_path, m
 
 def test_no_scheduler(home, monkeypatch, tiny):
     monkeypatch.setenv("DENOISE_DASK_SCHEDULER", "tcp://127.0.0.1:1")
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(RunsFailed, match="no scheduler answers at tcp"):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(RunsFailed, match="no scheduler answers at tcp"),
+    ):
         map_runs(plan(["CE"], tiny), 1)

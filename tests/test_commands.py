@@ -24,7 +24,9 @@ def commands() -> list[str]:
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()
-            found += [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip() and not line.startswith("#")]
+            found += [
+                re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip() and not line.startswith("#")
+            ]
     return list(dict.fromkeys(found))
 
 
@@ -64,7 +66,9 @@ def test_full(release):
     assert FULL in commands()
     assert sorted(file.stem for file in (release / "results/toy/notebooks").glob("*.ipynb")) == sorted(cli.FULL)
     runs = {file.parent.name for file in (release / "results/toy/runs").glob("[!.]*/run.json")}
-    assert len(runs) == len(cli._planned(resolve("toy"), full=True)), "the notebooks asked for no other run than planned"
+    assert len(runs) == len(cli._planned(resolve("toy"), full=True)), (
+        "the notebooks asked for no other run than planned"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,9 @@ def shared_home(release, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", sorted({*filter(is_quick, commands())} - {FULL}, key=lambda command: ("--html" in command, len(command))))
+@pytest.mark.parametrize(
+    "command", sorted({*filter(is_quick, commands())} - {FULL}, key=lambda command: ("--html" in command, len(command)))
+)
 def test_quick_commands_run(command, shared_home):
     line = command.replace("./run_all.sh", f"{sys.executable} -m replication").replace("$(mktemp -d)", str(shared_home))
     environment = os.environ | {"DENOISE_HOME": str(shared_home)}
@@ -87,9 +93,17 @@ def test_quick_commands_run(command, shared_home):
 
 @pytest.mark.slow
 def test_every_script_says_how_to_use_it():
-    scripts = [file for folder in ("tools", "benchmarks") for file in (PROJECT / folder).glob("*.py") if "argparse" in file.read_text()]
+    scripts = [
+        file
+        for folder in ("tools", "benchmarks")
+        for file in (PROJECT / folder).glob("*.py")
+        if "argparse" in file.read_text()
+    ]
     assert len(scripts) > 5
-    started = {file: subprocess.Popen([sys.executable, file, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for file in scripts}
+    started = {
+        file: subprocess.Popen([sys.executable, file, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for file in scripts
+    }
     for file, process in started.items():
         out, errors = process.communicate()
         assert process.returncode == 0 and b"usage:" in out, (file.name, errors[-500:])

@@ -1,4 +1,4 @@
-"""On a GPU: the same numbers as on the CPU up to rounding, and no step that waits for the device. Skipped without one."""
+"""On a GPU, where there is one: the CPU's numbers up to rounding, and no step that waits for the device."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ LOSSES = {
 
 
 def models(split, device: str) -> dict:
-    """Each backbone with the same initial weights on any device; without corruption, whose draws are the device's own."""
+    """Each backbone with the same weights on any device; without corruption, whose draws are the device's own."""
     seeded = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     made = {
         "GMF": GMF(split.n_users, split.n_items, 8, seeded()),

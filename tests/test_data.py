@@ -86,7 +86,9 @@ def test_saving_and_loading_is_the_identity(tmp_path_factory, seed, with_flags):
 
     def part():
         n = rng.integers(1, 20)
-        return Interactions(rng.integers(9, size=n), rng.integers(7, size=n), rng.random(n) < 0.5 if with_flags else None)
+        return Interactions(
+            rng.integers(9, size=n), rng.integers(7, size=n), rng.random(n) < 0.5 if with_flags else None
+        )
 
     split = Split("any", 9, 7, part(), part(), part())
     save_split(split, folder)
@@ -99,7 +101,9 @@ def test_saving_and_loading_is_the_identity(tmp_path_factory, seed, with_flags):
 
 def ratings(n_users=30, seed=0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    rows = [(f"u{u}", f"i{i:02}", rng.integers(1, 6)) for u in range(n_users) for i in rng.choice(50, 20, replace=False)]
+    rows = [
+        (f"u{u}", f"i{i:02}", rng.integers(1, 6)) for u in range(n_users) for i in rng.choice(50, 20, replace=False)
+    ]
     return pd.DataFrame(rows, columns=["user", "item", "rating"])
 
 

@@ -97,11 +97,11 @@ def test_the_real_movielens_where_it_is_at_hand(monkeypatch):
     assert 1 - split.train.is_clean.mean() == pytest.approx(0.1747, abs=0.0001)
 
 
-# ------------------------------------------------------------------- the published splits, from a real server on loopback
+# ------------------------------------------------- the published splits, from a real server on loopback
 
 
 class Server:
-    """Serves a dict path -> (status, body, sent): ``sent`` bytes of the body go out before the connection breaks off."""
+    """Serves path -> (status, body, sent): ``sent`` bytes of the body go out before the connection breaks off."""
 
     def __init__(self):
         self.answers, self.asked = {}, []
@@ -120,7 +120,7 @@ class Server:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
 
@@ -188,7 +188,9 @@ def test_a_full_disk_is_explained_and_leaves_nothing(server, monkeypatch):
             yield temporary
 
     monkeypatch.setattr(public, "replacing", full)
-    with pytest.raises(ValueError, match=r"yelp.valid.rating cannot be written: No space left on device. It takes 6 bytes; make room"):
+    with pytest.raises(
+        ValueError, match=r"yelp.valid.rating cannot be written: No space left on device. It takes 6 bytes; make room"
+    ):
         public.load("yelp")
     assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]
 

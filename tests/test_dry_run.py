@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
+
 from denoise_lib import train
 from replication.app import dry_run
 from replication.runs.parameters import resolve
 from replication.runs.settings import plan
 
 
+@pytest.mark.slow
 def test_dry_run_of_data_that_are_not_there(home, tiny):
     smaller = dict(
         expected={"users": 50, "items": 40, "train": 2000}, backbones=["GMF"], seeds=[1, 2], epochs=3, batch_size=256,
@@ -15,7 +18,8 @@ def test_dry_run_of_data_that_are_not_there(home, tiny):
     )  # fmt: skip
     values = resolve("yelp", smaller)
     text = dry_run.describe(values, plan(["CE", "T-CE"], values))
-    assert "yelp: 4 runs\n" in text and "missing files: data/yelp/yelp.train.rating, data/yelp/yelp.valid.rating" in text
+    assert "yelp: 4 runs, 0 finished\n" in text
+    assert "missing files: data/yelp/yelp.train.rating, data/yelp/yelp.valid.rating" in text
     assert re.search(r"GMF +4 +48 +729 +\d\.\d GB +\d+\.\d ms", text)  # 3 epochs of 16 steps; (50 + 40) * 8 + 9 weights
     assert "side by side" in text and list(home.iterdir()) == []
 

@@ -93,7 +93,9 @@ def test_repeated_truth_counts_in_the_denominator():
 
 
 def test_no_truth_and_no_item():
-    got = per_user_metrics(np.array([[1, 0], [2, -1], [-1, -1]]), [np.array([], int), np.array([2]), np.array([0])], [2])
+    got = per_user_metrics(
+        np.array([[1, 0], [2, -1], [-1, -1]]), [np.array([], int), np.array([2]), np.array([0])], [2]
+    )
     assert got["recall"][:, 0].tolist() == [0, 1, 0]
     assert got["ndcg"][:, 0].tolist() == [0, 1, 0]
 

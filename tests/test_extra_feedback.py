@@ -11,12 +11,19 @@ from denoise_lib.data import Interactions
 from denoise_lib.evaluator import per_user_metrics, rank_items, ranking_task
 from denoise_lib.models import CDAE, GMF, NeuMF
 from replication.methods import colliding
-from replication.methods.colliding import CollidingInference, NeighbourMean, nearest_users, recall_grid, stored, user_vectors
+from replication.methods.colliding import (
+    CollidingInference,
+    NeighbourMean,
+    nearest_users,
+    recall_grid,
+    stored,
+    user_vectors,
+)
 from replication.methods.known_positives import known_positives, known_weights, weighted_cross_entropy
 from replication.runs import recipe
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters, resolve
-from replication.runs.recipe import load_split, n_steps, passes, seen_split, train, training_split
+from replication.runs.recipe import split_for, n_steps, passes, seen_split, train, training_split
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.studies import extra_feedback
@@ -77,13 +84,15 @@ def test_weights_of_known_positives_by_hand(split):
     torch.testing.assert_close(weighted_cross_entropy(logits, labels, torch.tensor([4.0, 0.0, 0.0])), expected)
 
 
-# ----------------------------------------------------------------------------------------------------- two-stage training
+# -------------------------------------------------------------------- two-stage training
 
 
 @pytest.fixture
 def stages(home, tiny) -> Parameters:
     """Parameters of 06 for runs of a fraction of a second."""
-    return tiny.having(extra_seeds={"GMF": [1], "CDAE": [1]}, known_shares=[0.2], neighbours=[1, 3], lambdas=[0.0, 0.5, 1.0])
+    return tiny.having(
+        extra_seeds={"GMF": [1], "CDAE": [1]}, known_shares=[0.2], neighbours=[1, 3], lambdas=[0.0, 0.5, 1.0]
+    )
 
 
 def of(values: Parameters, strategy: str, backbone: str = "GMF", method: str = "CE") -> Settings:
@@ -115,7 +124,7 @@ def test_two_stages_with_an_empty_one_are_one(stages, backbone, method):
 
 def test_stages_on_known_positives(stages):
     known, tuned, warm = (of(stages, name, "CDAE", "CE") for name in ("known-only", "fine-tuning", "warm-up"))
-    data = seen_split(known, load_split(known))
+    data = seen_split(known, split_for(known))
     assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
     assert pairs(training_split(warm, data).train) == pairs(data.train)
     as_many_as = known.epochs * math.ceil(2 * len(data.train) / known.batch_size)
@@ -133,13 +142,13 @@ def test_negatives_of_a_stage_avoid_all_observed(stages, monkeypatch):
     seen = {}
     monkeypatch.setattr(recipe, "fit", lambda model, split, loss_fn, **options: seen.update(options) or 1 / 0)
     known = of(stages, "known-only")
-    data = load_split(known)
+    data = split_for(known)
     with pytest.raises(ZeroDivisionError):
         train(known, data)
     assert seen["observed"] is not None and len(seen["observed"]) == len(data.train)
 
 
-# ---------------------------------------------------------------------------------------------------- colliding inference
+# -------------------------------------------------------------------- colliding inference
 
 
 def slow_scores(model, neighbours, own, n_users):
@@ -157,7 +166,14 @@ def space(request):
     return request.param
 
 
-@pytest.mark.parametrize("make", [lambda s: GMF(s.n_users, s.n_items, 4), lambda s: NeuMF(s.n_users, s.n_items, 4, 2), lambda s: CDAE(s.matrix(s.train), 6)])  # fmt: skip
+MODELS = [
+    lambda s: GMF(s.n_users, s.n_items, 4),
+    lambda s: NeuMF(s.n_users, s.n_items, 4, 2),
+    lambda s: CDAE(s.matrix(s.train), 6),
+]
+
+
+@pytest.mark.parametrize("make", MODELS)
 @torch.no_grad()
 def test_colliding_inference_against_a_slow_loop(split, space, make, monkeypatch):
     torch.manual_seed(0)
@@ -170,7 +186,9 @@ def test_colliding_inference_against_a_slow_loop(split, space, make, monkeypatch
     dense = vectors.toarray() if space != "learned" else vectors
     norms = np.linalg.norm(dense, axis=1)
     for user in range(split.n_users):
-        cosines = np.array([dense[user] @ dense[other] / max(norms[user] * norms[other], 1e-12) for other in range(split.n_users)])
+        cosines = np.array(
+            [dense[user] @ dense[other] / max(norms[user] * norms[other], 1e-12) for other in range(split.n_users)]
+        )
         cosines[user] = -1
         found = neighbours[user][neighbours[user] >= 0]
         assert len(found) == min(5, (cosines > 0).sum()) and user not in found
@@ -221,7 +239,7 @@ def test_numbers_of_neighbours_out_of_range(split, n):
         nearest_users(split.matrix(split.train), n)
 
 
-# ------------------------------------------------------------------------------------------------------------- parameters
+# -------------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize(
@@ -253,7 +271,7 @@ def test_more_neighbours_than_users_are_refused_before_any_training(home):
 def test_table_has_every_strategy_with_its_change(stages):
     plain = map_runs(extra_feedback.plain_plan(stages), 1)
     trained = map_runs(extra_feedback.strategy_plan(stages), 1)
-    split = load_split(plain[0].settings)
+    split = split_for(plain[0].settings)
     collided = extra_feedback.colliding(plain, split, stages)
     table = extra_feedback.extra_table(extra_feedback.all_values(plain, trained, collided))
     assert list(table.columns[:10]) == [*extra_feedback.KEYS, "mean", "low", "high", "n_seeds"]
@@ -261,11 +279,16 @@ def test_table_has_every_strategy_with_its_change(stages):
         "plain", "fine-tuning", "warm-up", "weighted", "known-only", "colliding inference (own-positives)",
         "colliding inference (learned)", "colliding inference (all)",
     }  # fmt: skip
-    row = table.query("strategy == 'warm-up' and backbone == 'GMF' and method == 'T-CE' and metric == 'recall' and k == 20")
-    by_strategy = {run.settings.strategy: run.value("recall", 20) for run in [*plain, *trained] if run.settings.method == "T-CE" and run.settings.backbone == "GMF"}  # fmt: skip
+    row = table.query(
+        "strategy == 'warm-up' and backbone == 'GMF' and method == 'T-CE' and metric == 'recall' and k == 20"
+    )
+    of_cell = [run for run in [*plain, *trained] if (run.settings.method, run.settings.backbone) == ("T-CE", "GMF")]
+    by_strategy = {run.settings.strategy: run.value("recall", 20) for run in of_cell}
     assert row["change"].item() == pytest.approx(by_strategy["warm-up"] - by_strategy[None])
     keys = ["strategy", "backbone", "method", "seed"]
-    unmixed = collided.chosen[collided.chosen["lambda"] == 1][keys].merge(collided.values.query("metric == 'recall' and k == 20"))
+    unmixed = collided.chosen[collided.chosen["lambda"] == 1][keys].merge(
+        collided.values.query("metric == 'recall' and k == 20")
+    )
     plain_values = {(run.settings.backbone, run.settings.method): run.value("recall", 20) for run in plain}
     for _, row in unmixed.iterrows():  # the plain model's numbers
         assert row["value"] == plain_values[row["backbone"], row["method"]]

@@ -1,7 +1,7 @@
 """A golden toy run: it fails when numbers change without ``RESULT_VERSION`` being raised.
 
-After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``replication/runs/settings.py``, then write the new
-ones with ``python tests/test_golden.py``. The tolerance allows for another processor's rounding, nothing more.
+After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``replication/runs/settings.py``, then write
+the new ones with ``python tests/test_golden.py``. The tolerance allows for another processor's rounding, nothing more.
 """
 
 import json

@@ -43,7 +43,9 @@ def page(home) -> str:
         v4.new_code_cell("figure = draw(1 < 2)", outputs=outputs),
         v4.new_markdown_cell("## The method"),
     )
-    save("01_data", v4.new_markdown_cell("# 01 · Data"), v4.new_markdown_cell("## The method\n\n### Not in the contents"))
+    save(
+        "01_data", v4.new_markdown_cell("# 01 · Data"), v4.new_markdown_cell("## The method\n\n### Not in the contents")
+    )
     save("03_rce.partial", v4.new_markdown_cell("# half a notebook"))
     return html.write("toy").read_text()
 
@@ -106,7 +108,11 @@ def test_formulas_are_mathml(page):
 def test_every_formula_of_the_notebooks_is_understood(notebook):
     render = MarkdownWithMath(html.Renderer(notebook.stem)).render
     text = "".join(render(cell.source) for cell in jupytext.read(notebook).cells if cell.cell_type == "markdown")
-    left = [formula for formula in re.findall(r"<math.*?</math>", text, re.DOTALL) if "\\" in formula or "mathvariant" in formula]
+    left = [
+        formula
+        for formula in re.findall(r"<math.*?</math>", text, re.DOTALL)
+        if "\\" in formula or "mathvariant" in formula
+    ]
     assert not left and "$" not in text
 
 

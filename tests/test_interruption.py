@@ -26,6 +26,7 @@ from replication.runs.settings import plan
 from replication.runs.store import folder_of, found, load_run
 from replication.sources import public
 
+pytestmark = pytest.mark.slow
 # Children are forked from a server that has imported everything, so that each costs milliseconds and not seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch._dynamo", "replication.runs.compute", "test_interruption"])
@@ -111,7 +112,7 @@ def limit_files(home, n_bytes: int) -> None:
 
 
 def obey_permissions(home) -> None:
-    """Nothing is read-only to root, so that a process of root's gives up the capability that says so, CAP_DAC_OVERRIDE."""
+    """Nothing is read-only to root, by the capability CAP_DAC_OVERRIDE: a process of root's gives it up."""
     os.environ["DENOISE_HOME"] = home
     if os.geteuid() == 0:
         (held,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapPrm")]

@@ -91,7 +91,9 @@ def test_the_order_of_a_batch_does_not_matter(batch, drop_rate, random):
     if n_dropped in (0, len(logits)) or n_dropped > labels.sum():
         return
     expected = truncated_cross_entropy(logits, labels, drop_rate).item()
-    assert truncated_cross_entropy(logits[order], labels[order], drop_rate).item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert truncated_cross_entropy(logits[order], labels[order], drop_rate).item() == pytest.approx(
+        expected, rel=1e-4, abs=1e-6
+    )
 
 
 def test_the_schedule():

@@ -28,7 +28,9 @@ def test_what_is_compared():
     assert CONTROLS == (*DROPPING[1:], "clean-only")
     looks = [method.style for method in METHODS.values()]
     for part in ("color", "marker"):
-        assert len({getattr(look, part) for look in looks}) == len(looks), "each method has a colour and a marker of its own"
+        assert len({getattr(look, part) for look in looks}) == len(looks), (
+            "each method has a colour and a marker of its own"
+        )
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def test_parameter_names():
     assert list(GMF(2, 2).state_dict()) == ["user_gmf.weight", "item_gmf.weight", "output.weight", "output.bias"]
     names = [f"hidden.{2 * layer}.{kind}" for layer in range(3) for kind in ("weight", "bias")]
     assert list(NeuMF(2, 2).state_dict()) == [
-        "user_gmf.weight", "item_gmf.weight", "user_mlp.weight", "item_mlp.weight", *names, "output.weight", "output.bias",
+        "user_gmf.weight", "item_gmf.weight", "user_mlp.weight", "item_mlp.weight", *names,
+        "output.weight", "output.bias",
     ]  # fmt: skip
 
 

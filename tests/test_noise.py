@@ -8,7 +8,9 @@ from replication.methods.noise import clean_part, with_false_positives
 
 
 def pairs(split: Split, *parts: str) -> set:
-    return {pair for part in parts for pair in zip(getattr(split, part).users.tolist(), getattr(split, part).items.tolist())}
+    return {
+        pair for part in parts for pair in zip(getattr(split, part).users.tolist(), getattr(split, part).items.tolist())
+    }
 
 
 def test_clean_part(split):
@@ -25,12 +27,18 @@ def test_doses(split, kind):
     noisy = with_false_positives(clean, 0.4, kind, seed=1)
     for part in ("train", "valid"):
         before, after = getattr(clean, part), getattr(noisy, part)
-        assert len(after) == len(before) + round(0.4 * len(before)) and (~after.is_clean).sum() == round(0.4 * len(before))
+        assert len(after) == len(before) + round(0.4 * len(before)) and (~after.is_clean).sum() == round(
+            0.4 * len(before)
+        )
         assert (after.users[: len(before)] == before.users).all() and after.is_clean[: len(before)].all()
         added = np.bincount(after.users[len(before) :], minlength=40)
         assert (added <= np.bincount(before.users, minlength=40)).all(), "a dose of at most 1 for every user"
     everything = [pairs(noisy, part) for part in ("train", "valid", "test")]
-    assert len(set.union(*everything)) == sum(map(len, everything)) == len(noisy.train) + len(noisy.valid) + len(noisy.test)
+    assert (
+        len(set.union(*everything))
+        == sum(map(len, everything))
+        == len(noisy.train) + len(noisy.valid) + len(noisy.test)
+    )
     again = with_false_positives(clean, 0.4, kind, seed=1)
     assert (again.train.items == noisy.train.items).all()
     assert (with_false_positives(clean, 0.4, kind, seed=2).train.users != noisy.train.users).any()
@@ -41,7 +49,9 @@ def test_kinds_draw_from_their_distributions():
     popular = np.repeat(np.arange(200), np.where(np.arange(200) < 100, 9, 1))
     train = Interactions(np.arange(1, 1 + len(popular)), popular, np.ones(len(popular), bool))
     many = Interactions(np.zeros(40, int), np.arange(200, 240), np.ones(40, bool))
-    train = Interactions(*(np.concatenate([getattr(train, of), getattr(many, of)]) for of in ("users", "items", "is_clean")))
+    train = Interactions(
+        *(np.concatenate([getattr(train, of), getattr(many, of)]) for of in ("users", "items", "is_clean"))
+    )
     split = Split("skewed", 1101, 240, train, many[:1], many[:0])
     shares = {"uniform": [], "popularity": []}
     for kind, found in shares.items():

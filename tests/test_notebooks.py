@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from conftest import PROJECT
 
-from replication.app.notebooks import clean
+from replication.app.notebooks import NotebookFailed, clean, execute
 from replication.support import paths
 
 PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS]
@@ -61,11 +61,21 @@ class TestPair:
         (place,) = [place for place, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
         values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(code[place].source).body}
         assert values == {"dataset": "toy", "changes": {}}
-        assert any("resolve(dataset, changes" in cell.source for cell in code[place + 1 :]) and "globals(" not in text.read_text()
+        assert "globals(" not in text.read_text()
+        assert any("resolve(dataset, " in cell.source and "changes)" in cell.source for cell in code[place + 1 :])
 
 
 def test_names():
     assert [text.stem for text in paths.NOTEBOOKS] == NAMES
+
+
+@pytest.mark.slow
+def test_a_misspelt_key_is_refused_by_name(home):
+    with pytest.raises(
+        NotebookFailed, match=r"(?s)02_tce: cell \d+ failed with ValueError.*did you mean epochs\?"
+    ) as error:
+        execute(paths.notebook("02_tce"), home / "02_tce.ipynb", {"dataset": "toy", "changes": {"epocs": 3}})
+    assert "unknown key 'epocs'" in str(error.value) and not list(home.glob("results/*/runs"))
 
 
 def test_pieces_of_a_progress_bar_become_its_last_line():

@@ -50,7 +50,10 @@ def test_changes():
         ("seeds=[a]", "seeds.0 is 'a' (str); it must be a valid integer"),
         ("seeds=[]", "seeds is a list of at least one value without repeats, got []"),
         ("seeds=[1, 1]", "seeds is a list of at least one value without repeats, got [1, 1]"),
-        ("seeds={GMF: [1, 1], NeuMF: [1], CDAE: [1]}", "seeds is a list of at least one value without repeats, got [1, 1]"),
+        (
+            "seeds={GMF: [1, 1], NeuMF: [1], CDAE: [1]}",
+            "seeds is a list of at least one value without repeats, got [1, 1]",
+        ),
         ("seeds=[-1]", "seeds.0 is -1 (int); it must be greater than or equal to 0"),
         ("seeds={GMF: [1]}", "seeds names GMF, but not NeuMF"),
         ("backbones=[GMFF]", "'GMFF' is not one of GMF"),
@@ -83,7 +86,11 @@ def test_every_wrong_value_is_named():
         resolve("toy", {"epocs": 1, "lr": -1, "seeds": 3}, where="the cell")
     lines = str(error.value).splitlines()
     assert len(lines) == 3 and all(line.startswith("the cell: ") for line in lines)
-    assert [key for key in ("epocs", "lr is -1", "seeds is 3") if key in str(error.value)] == ["epocs", "lr is -1", "seeds is 3"]
+    assert [key for key in ("epocs", "lr is -1", "seeds is 3") if key in str(error.value)] == [
+        "epocs",
+        "lr is -1",
+        "seeds is 3",
+    ]
 
 
 def test_unknown_data_sets_and_broken_files(tmp_path, monkeypatch):
@@ -96,7 +103,10 @@ def test_unknown_data_sets_and_broken_files(tmp_path, monkeypatch):
         ("seeds: [1", "mine.yaml is not YAML"),
         ("- 1", "mine.yaml: expected key: value lines, found list"),
         ("dataset: mine", "mine.yaml: expected is missing: counts"),
-        ("dataset: other\nexpected: {}\nseeds: [1]\nepochs: 1", "dataset is 'other'; it must be the file's name, 'mine'"),
+        (
+            "dataset: other\nexpected: {}\nseeds: [1]\nepochs: 1",
+            "dataset is 'other'; it must be the file's name, 'mine'",
+        ),
     ]:
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -107,5 +117,7 @@ def test_changed_settings_are_named():
     assert note(resolve("toy", {"jobs": 7})) == "", "it decides when a number is there, not which"
     changed = resolve("toy", {"epochs": 1, "seeds": [9]})
     assert note(changed) == "not the released settings: seeds=[9] instead of [1, 2, 3], epochs=1 instead of 12"
-    assert changed.unlike_published() == "changed from the published settings: epochs", "fewer seeds spoil no comparison"
+    assert changed.unlike_published() == "changed from the published settings: epochs", (
+        "fewer seeds spoil no comparison"
+    )
     assert resolve("toy", {"seeds": [9], "top_k": [3]}).unlike_published() == ""

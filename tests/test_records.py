@@ -50,6 +50,8 @@ def test_records_of_other_data_or_version(recorded):
     file.write_text(json.dumps(info | {"data": info["data"] | {"toy.train.rating": "0" * 64}}))
     assert records_of_other_data("toy") == ["toy.train.rating"]
     assert record_of(recorded[0]) == file.parent
-    assert note(resolve("toy", {"use_records": True})) == "records of runs with another toy.train.rating than the one here"
+    assert (
+        note(resolve("toy", {"use_records": True})) == "records of runs with another toy.train.rating than the one here"
+    )
     file.write_text(json.dumps(info | {"result_version": -1}))
     assert record_of(recorded[0]) is None

@@ -19,7 +19,7 @@ from replication.runs import map as run_map
 from replication.runs import pool
 from replication.runs.compute import RunsFailed
 from replication.runs.map import distinct, map_runs
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs.settings import plan
 from replication.runs.store import found, load_run
 from replication.sources import public
@@ -40,7 +40,9 @@ def test_all_backbones_and_methods_run(home, tiny):
         per_user = run.per_user()
         for column, k in enumerate(per_user["ks"]):
             assert per_user["recall"][:, column].mean() == pytest.approx(run.value("recall", k), abs=1e-12)
-    leftovers = [path for path in finished[0].folder.parent.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
+    leftovers = [
+        path for path in finished[0].folder.parent.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"
+    ]
     assert [path.name for path in leftovers] in ([], [".partial"])
 
 
@@ -62,7 +64,7 @@ def test_a_finished_run_is_read_and_not_computed(home, tiny, monkeypatch):
 
 def test_the_reloaded_model_reproduces_its_metrics(home, tiny):
     (run,) = map_runs(plan(["CE"], tiny))
-    split = load_split(run.settings)
+    split = split_for(run.settings)
     task = ranking_task(split, split.test, [split.train, split.valid])
     again = evaluate(run.model(), task, (5, 20))
     assert (again["ndcg"] == run.per_user()["ndcg"]).all()
@@ -74,6 +76,7 @@ def test_the_selected_step_has_the_recorded_test_metrics(home, tiny):
     assert at_selected["recall_20_test"] == pytest.approx(run.value("recall", 20), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_same_bits_in_one_process_and_in_workers_beside_others(home, tiny, monkeypatch, tmp_path):
     settings = plan(PAPER, tiny.having(backbones=["GMF", "NeuMF", "CDAE"], epochs=1))
     here = [hashes(run) for run in map_runs(settings, jobs=1)]
@@ -84,6 +87,7 @@ def test_same_bits_in_one_process_and_in_workers_beside_others(home, tiny, monke
     assert here == in_workers and again == here[:3]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_are_kept(home, tiny):
     settings = plan(["CE"], tiny.having(seeds=[1, 2, 3]))
     broken = plan(["CE"], tiny.having(lr=1e30))
@@ -98,18 +102,25 @@ def test_runs_that_fail_alike_show_one_traceback(home, tiny):
     with pytest.raises(RunsFailed, match="3 of 3") as error:
         map_runs(plan(["CE"], tiny.having(lr=1e30, seeds=[1, 2, 3])), jobs=1)
     message = str(error.value)
-    assert message.count("Traceback") == 1 and all(message.count(f"GMF CE seed {seed}: ValueError") == 1 for seed in (1, 2, 3))
+    assert message.count("Traceback") == 1 and all(
+        message.count(f"GMF CE seed {seed}: ValueError") == 1 for seed in (1, 2, 3)
+    )
     assert message.count("Settings(") == 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_costs_no_other(home, tiny):
-    """One of two processes is killed in the middle of a long run: the others finish, the next call computes only that."""
+    """One of two processes is killed in the middle of a long run: the others finish."""
     long, *short = plan(["CE"], tiny) + plan(["CE"], tiny.having(seeds=[2, 3, 4]))
     long = replace(long, epochs=20_000)  # minutes, if it were not killed
 
     def workers():  # process_iter minds that one may end while it is looked at
         processes = psutil.process_iter(["ppid", "cmdline"])
-        return [p for p in processes if p.info["ppid"] == os.getpid() and "replication.runs.pool" in (p.info["cmdline"] or ())]
+        return [
+            p
+            for p in processes
+            if p.info["ppid"] == os.getpid() and "replication.runs.pool" in (p.info["cmdline"] or ())
+        ]
 
     def kill_the_long_one():
         wait_until(lambda: all(map(found, short)) and len(workers()) == 1)
@@ -117,18 +128,25 @@ def test_a_killed_run_costs_no_other(home, tiny):
 
     killer = threading.Thread(target=kill_the_long_one)
     killer.start()
-    with pytest.raises(RuntimeError, match=r"1 of 4 runs failed.*\nGMF CE seed 1: ProcessDied: its process was killed by signal 9 .*memory"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"1 of 4 runs failed.*\nGMF CE seed 1: ProcessDied: its process was killed by signal 9 .*memory",
+    ):
         map_runs([long, *short], 2)
     killer.join()
     assert not found(long) and all(map(found, short)) and not workers()
 
 
+@pytest.mark.slow
 def test_two_fresh_processes_give_equal_hashes(tmp_path, tiny):
-    code = (
-        "import json, sys\nfrom replication.runs.map import map_runs\nfrom replication.runs.parameters import Parameters\n"
-        "from replication.runs.settings import plan\nvalues = Parameters(**json.loads(sys.argv[1]))\n"
-        "(run,) = map_runs(plan(['T-CE'], values))\nprint(json.dumps(run.info['files']))"
-    )
+    code = """
+import json, sys
+from replication.runs.map import map_runs
+from replication.runs.parameters import Parameters
+from replication.runs.settings import plan
+(run,) = map_runs(plan(["T-CE"], Parameters(**json.loads(sys.argv[1]))))
+print(json.dumps(run.info["files"]))
+"""
     found = set()
     for home in ("one", "two"):
         command = [sys.executable, "-c", code, tiny.model_dump_json()]
@@ -151,6 +169,7 @@ def test_a_failure_begins_with_its_cause(home, tiny):
     assert "keeps nothing of a batch" in "\n".join(str(error.value).splitlines()[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_waits_for_those_it_starts_from_and_says_that_they_failed(home, tiny, jobs):
     (sound,), (broken,) = plan(["CE"], tiny), plan(["T-CE"], tiny.having(max_drop_rate=0.999, ramp_steps=1))
@@ -168,17 +187,28 @@ def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, tiny, mo
     n_parameters = 300 * 8 + 150 * 8 + 8 + 1  # two tables, the output layer and its bias
     one = (512 << 20) + 24 * n_parameters
     monkeypatch.setattr(run_map.joblib, "cpu_count", lambda: 8)
-    for free, threads, expected in [(100 * one, 1, 8), (100 * one, 4, 2), (3 * one, 1, 3), (one // 2, 1, 1), (one, 16, 1)]:
+    for free, threads, expected in [
+        (100 * one, 1, 8),
+        (100 * one, 4, 2),
+        (3 * one, 1, 3),
+        (one // 2, 1, 1),
+        (one, 16, 1),
+    ]:
         monkeypatch.setattr(run_map.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
         assert run_map._side_by_side([replace(run, threads=threads) for run in settings]) == expected
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_say_where_they_are(home, tiny):
     planned = plan(["CE"], tiny.having(seeds=[1, 2], eval_every=1))  # many messages at once must not hold up the last
     public.ensure("toy")
     said = []
-    ended = list(pool.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True))
+    ended = list(
+        pool.computed(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True)
+    )
     assert {run.seed for run, failure in ended if failure is None} == {1, 2}
     for run in map_runs(planned):
         points = run.history[["step", "valid_loss"]].to_numpy().tolist()
-        assert [(step, loss) for seed, step, _, loss in said if seed == run.settings.seed] == [tuple(point) for point in points]
+        assert [(step, loss) for seed, step, _, loss in said if seed == run.settings.seed] == [
+            tuple(point) for point in points
+        ]

@@ -29,7 +29,9 @@ def test_ids_are_those_of_the_first_releases():
     (plain, *_) = plan(["T-CE"], values)
     (from_halves, *_) = plan(["R-CE"], values.having(backbones=["NeuMF-pre"]))
     (recording, *_) = plan(["popularity-drop"], values, diagnostics=True)
-    (tuned, *_) = [run for run in extra_feedback.strategy_plan(values) if (run.strategy, run.method) == ("fine-tuning", "R-CE")]
+    (tuned, *_) = [
+        run for run in extra_feedback.strategy_plan(values) if (run.strategy, run.method) == ("fine-tuning", "R-CE")
+    ]
     (noisy, *_) = [run for run in diagnostics.planned(values) if (run.noise, run.method) == ("popularity", "CE")]
     assert [run.id(TOY) for run in (plain, from_halves, recording, tuned, noisy)] == [
         "gmf-t-ce-seed1-534d75199082", "neumf-pre-r-ce-seed1-5aa1d25abb0f", "gmf-popularity-drop-seed1-0627102fac14",

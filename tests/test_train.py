@@ -159,7 +159,9 @@ def test_negatives_avoid_observed(split):
                 seen.update(zip(users.tolist(), items.tolist()))
             return super().forward(users, items)
 
-    everything = type(split.train)(*(np.concatenate([getattr(split.train, f), getattr(split.valid, f)]) for f in ("users", "items")))
+    everything = type(split.train)(
+        *(np.concatenate([getattr(split.train, f), getattr(split.valid, f)]) for f in ("users", "items"))
+    )
     fit(Spy(split.n_users, split.n_items, 4), split, ce, observed=everything, **SMALL)
     valid = set(zip(split.valid.users.tolist(), split.valid.items.tolist()))
     assert seen and not seen & valid
@@ -293,7 +295,16 @@ def test_truncation_leaves_the_planted_noise_unlearned():
 
     def gap(loss_fn):
         model = NeuMF(64, 48, 8, 2, torch.Generator().manual_seed(0))
-        fit(model, board, loss_fn, epochs=30, seed=0, batch_size=128, lr=0.01, valid_loss_fn=lambda a, b, s: torch.tensor(-s))
+        fit(
+            model,
+            board,
+            loss_fn,
+            epochs=30,
+            seed=0,
+            batch_size=128,
+            lr=0.01,
+            valid_loss_fn=lambda a, b, s: torch.tensor(-s),
+        )
         with torch.no_grad():
             losses = nn.functional.softplus(-model(torch.tensor(users), torch.tensor(items)))
         return (losses[flags == 0].mean() / losses[flags == 1].mean()).item()

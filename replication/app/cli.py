@@ -37,8 +37,9 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         sys.exit(f"run_all.sh: {error}")
     except KeyboardInterrupt:
-        again = f"Continue with: {_command(arguments)}"
-        print(f"\nInterrupted; finished runs are kept. {again}", file=sys.stderr, flush=True)
+        print(
+            f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr, flush=True
+        )
         sys.stdout.flush()
         os._exit(130)  # at once: what an orderly exit would still say of its cancelled tasks is noise
 
@@ -46,15 +47,13 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     described = [row for row in parameters.described() if row[0] != "dataset"]
     width = max(len(name) for name, *_ in described)
-    keys = [f"  {name:{width}}  {kind}: {about}" for name, kind, _, about in described]
+    keys = "\n".join(f"  {name:{width}}  {kind}: {about}" for name, kind, _, about in described)
     parser = argparse.ArgumentParser(
         prog="run_all.sh",
         description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
         "What is on disk is not computed again, so an interrupted call is continued by the same call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="keys for --set (a value is YAML; a dict maps backbones to values):\n"
-        + "\n".join(keys)
-        + f"\n\n{parameters.TYPES}",
+        epilog=f"keys for --set (a value is YAML; a dict maps backbones to values):\n{keys}\n\n{parameters.TYPES}",
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
@@ -62,17 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
     add("--use-records", action="store_true", help="reads results/<dataset>/records for runs that are not on disk")
     add("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
-    add(
-        "--method",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="adds the losses of a Python file to the comparison",
-    )
-    add("--backbone", metavar="FILE", action="append", default=[], help="adds the backbones of a Python file")
-    add(
-        "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends"
-    )
+    several = dict(metavar="FILE", action="append", default=[])
+    add("--method", help="adds the losses of a Python file to the comparison", **several)
+    add("--backbone", help="adds the backbones of a Python file", **several)
+    new = ("NAME", "FILE")
+    add("--new", nargs=2, metavar=new, help="writes params/NAME.yaml for a table of interactions, and ends")
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -88,9 +81,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         print(_new_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
-        for name in set(options.dataset) - set(
-            parameters.datasets()
-        ):  # a new name with --set ratings=… is as --new makes it
+        for name in set(options.dataset) - set(parameters.datasets()):  # a new name is made as --new makes it
             print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
     chosen = [parameters.resolve(name, changes, where="the call") for name in names]
@@ -149,9 +140,8 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     from replication.report import verdicts
 
     name = chosen.dataset
-    os.environ.setdefault(
-        "TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1)
-    )  # notebooks' bars end on this stderr
+    columns = shutil.get_terminal_size().columns - 1
+    os.environ.setdefault("TQDM_NCOLS", str(columns))  # notebooks' bars end on this stderr
     first, *others = FULL if full else MAIN
     with _only_one(name):
         if chosen.ratings:
@@ -191,17 +181,12 @@ def _summary(chosen: Parameters) -> str:
     from replication.report import verdicts
 
     name, remarks = chosen.dataset, note(chosen)
-    lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}"]
-    lines += [f"  {line}" for line in verdicts.at_a_glance(name)]
-    written = {
-        "tables": paths.results(name) / "tables",
-        "one row per run": paths.results(name) / "runs.csv",
-        "executed notebooks": paths.results(name) / "notebooks",
-        "figures": paths.figures(name),
-    }
+    lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}", *verdicts.at_a_glance(name)]
+    places = {"tables": "tables", "one row per run": "runs.csv", "executed notebooks": "notebooks"}
+    written = {what: paths.results(name) / where for what, where in places.items()} | {"figures": paths.figures(name)}
     if name in verdicts.TITLES:
         written["verdicts"] = paths.home() / "VERDICTS.md"
-    return "\n".join(lines + [f"  {what:18}  {os.path.relpath(where)}" for what, where in written.items()])
+    return "\n  ".join(lines + [f"{what:18}  {os.path.relpath(where)}" for what, where in written.items()])
 
 
 def _only_one(name: str) -> filelock.FileLock:
@@ -228,16 +213,12 @@ def _state(chosen: Parameters, planned: list[Settings]) -> str:
             missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
     n_missing = sum(len(seeds) for seeds in missing.values())
     if not public.is_prepared(name):
-        n_runs = (
-            f"{n_missing} runs missing" if n_missing == len(planned) else f"{n_missing} of {len(planned)} runs missing"
-        )
-        return f"{name}: no data yet, the first run puts them into {folder}; {n_runs}"
+        of_all = "" if n_missing == len(planned) else f" of {len(planned)}"
+        return f"{name}: no data yet, the first run puts them into {folder}; {n_missing}{of_all} runs missing"
     lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
     for group, seeds in missing.items():
-        lines.append(
-            f"  missing: {group}, {len(seeds)} runs of seeds {' '.join(str(seed) for seed in sorted(set(seeds)))}"
-        )
-    return "\n".join(lines)
+        lines.append(f"missing: {group}, {len(seeds)} runs of seeds {' '.join(map(str, sorted(set(seeds))))}")
+    return "\n  ".join(lines)
 
 
 def _command(arguments: list[str]) -> str:

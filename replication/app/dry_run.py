@@ -28,9 +28,7 @@ N_TIMED, N_RANKED = 40, 100  # steps and users
 
 def describe(parameters: Parameters, planned: list[Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
-    sizes, groups = _sizes(parameters.expected), {}
-    for run in planned:
-        groups.setdefault(run.backbone, []).append(run)
+    sizes = _sizes(parameters.expected)
     n_finished = sum(bool(found(run)) for run in planned)
     lines = [
         f"{parameters.dataset}: {len(planned)} runs, {n_finished} finished",
@@ -43,7 +41,8 @@ def describe(parameters: Parameters, planned: list[Settings]) -> str:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["torch._dynamo", "replication.app.dry_run"])
     total = 0.0
-    for backbone, group in groups.items():
+    for backbone in dict.fromkeys(run.backbone for run in planned):
+        group = [run for run in planned if run.backbone == backbone]
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
         with ProcessPoolExecutor(1, mp_context=processes) as pool:
             cost = pool.submit(_measure, probe, sizes).result()
@@ -82,10 +81,9 @@ def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> fl
 def _sizes(expected: dict[str, int]) -> dict[str, int]:
     """The expected counts; those that are not known follow from a split of 8 : 1 : 1."""
     train = expected.get("train", int(0.8 * expected.get("interactions", 0)))
-    known = {"users": expected["users"], "items": expected["items"], "train": train}
-    for part in ("valid", "test"):
-        known[part] = expected.get(part, train // 8)
-    return known | {"test_users": expected.get("test_users", expected["users"])}
+    sizes = {"users": expected["users"], "items": expected["items"], "train": train}
+    sizes |= {part: expected.get(part, train // 8) for part in ("valid", "test")}
+    return sizes | {"test_users": expected.get("test_users", expected["users"])}
 
 
 def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
@@ -95,12 +93,12 @@ def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
     rng = np.random.default_rng(0)
     n_users, n_items = sizes["users"], sizes["items"]
 
-    def part(n: int) -> Interactions:
-        return Interactions(rng.integers(0, n_users, n), rng.integers(0, n_items, n), None)
-
-    split = Split("generated", n_users, n_items, part(sizes["train"]), part(sizes["valid"]), part(sizes["test"]))
-    device = torch.device(run.device)
-    model = empty_model(run, split).to(device)
+    parts = {
+        part: Interactions(rng.integers(0, n_users, sizes[part]), rng.integers(0, n_items, sizes[part]), None)
+        for part in ("train", "valid", "test")
+    }
+    split = Split("generated", n_users, n_items, **parts)
+    model = empty_model(run, split).to(run.device)
     loss_fn, _ = loss_and_values(run, split)
 
     def seconds(n_steps: int, n_valid: int) -> float:

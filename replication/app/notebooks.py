@@ -5,11 +5,13 @@ import os
 import re
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import jupytext
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 
 from replication.support import paths
@@ -36,12 +38,11 @@ def execute(source: Path, target: Path, values: dict) -> None:
             progress_bar=False, stderr_file=sys.stderr, extra_arguments=["--log-level=50"],
         )  # fmt: skip
     except PapermillExecutionError as error:
-        code = "\n".join(error.source.rstrip().splitlines()[-8:])
-        message = "\n".join(_plain(str(error.evalue)).splitlines()[:12])
+        code = indent("\n".join(error.source.rstrip().splitlines()[-8:]), "    ", lambda line: True)
+        message = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).splitlines()[:12])
         raise NotebookFailed(
-            f"{target.stem}: cell {error.cell_index} failed with {error.ename}\n\n    "
-            + code.replace("\n", "\n    ")
-            + f"\n\n{error.ename}: {message}\n\nThe notebook as far as it came: {_relative(partial)}"
+            f"{target.stem}: cell {error.cell_index} failed with {error.ename}\n\n{code}\n\n"
+            f"{error.ename}: {message}\n\nThe notebook as far as it came: {os.path.relpath(partial)}"
         ) from None
     except DeadKernelError:
         why = "its kernel died, killed by hand or for want of memory; fewer --jobs need less. Finished runs are kept"
@@ -53,35 +54,12 @@ def execute(source: Path, target: Path, values: dict) -> None:
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress
     bar."""
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # so does JupyterLab when it saves the pair
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        if "outputs" in cell:
-            cell.outputs = _joined(cell.outputs)
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = re.sub(r"[^\n]*\r(?=[^\n])", "", output.text)
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)  # joins pieces of one stream
     return notebook
-
-
-def _joined(outputs: list) -> list:
-    """Pieces of one stream, as they came in one after another, as one output."""
-    joined = []
-    for output in outputs:
-        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    return joined
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)

@@ -5,6 +5,7 @@ Source: Wang et al., arXiv:2112.01160. What had to be assumed is in DEVIATIONS.m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ SPACES = {  # in which users are neighbours
 SCORES_AT_ONCE = 1 << 26  # of neighbours, 256 MB, whatever the number of users
 
 
+@torch.no_grad()
 def user_vectors(space: str, model: nn.Module, split: Split, known: Interactions | None) -> np.ndarray | csr_matrix:
     """What makes users alike, ``(n_users, width)``.
 
@@ -36,17 +38,12 @@ def user_vectors(space: str, model: nn.Module, split: Split, known: Interactions
             return split.matrix(known).astype(np.float32)
         case "all":
             return split.matrix(split.train).astype(np.float32)
+        case "learned" if isinstance(model, CDAE):
+            return torch.cat([model.encode(users) for users in torch.arange(split.n_users).split(4096)]).numpy()
         case "learned":
-            return _learned(model, split.n_users)
+            tables = [module.weight for name, module in model.named_children() if name.startswith("user_")]
+            return torch.cat(tables, dim=1).numpy()
     raise ValueError(f"neighbours are of one of the spaces {', '.join(SPACES)}, got {space!r}")
-
-
-@torch.no_grad()
-def _learned(model: nn.Module, n_users: int) -> np.ndarray:
-    if isinstance(model, CDAE):
-        return torch.cat([model.encode(users) for users in torch.arange(n_users).split(4096)]).numpy()
-    tables = [module.weight for name, module in model.named_children() if name.startswith("user_")]
-    return torch.cat(tables, dim=1).numpy()
 
 
 def nearest_users(vectors: np.ndarray | csr_matrix, n: int) -> np.ndarray:
@@ -129,28 +126,19 @@ class CollidingInference:
         return torch.lerp(self.neighbour_mean.score_items(users), self.model.score_items(users), self.own)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredScores:
-    """A model's scores of all pairs ``(n_users, n_items)``, for whoever ranks with it many times."""
-
-    scores: Tensor
-
-    def score_items(self, users: Tensor) -> Tensor:
-        return self.scores[users]
-
-
 @torch.no_grad()
-def stored(model: nn.Module, n_users: int, n_items: int) -> StoredScores | nn.Module:
-    """A model's scores, computed once; the model itself where they would be more than ``SCORES_AT_ONCE``."""
-    fits = n_users * n_items <= SCORES_AT_ONCE
-    return StoredScores(model.score_items(torch.arange(n_users))) if fits else model
+def stored(model, n_users: int, n_items: int):
+    """A model's scores ``(n_users, n_items)``, computed once for whoever ranks with it many times, as a model; the
+    model itself where they would be more than ``SCORES_AT_ONCE``."""
+    if n_users * n_items > SCORES_AT_ONCE:
+        return model
+    return SimpleNamespace(score_items=model.score_items(torch.arange(n_users)).__getitem__)
 
 
 def recall_grid(
     model, neighbours: np.ndarray, task: RankingTask, ns: Sequence[int], lambdas: Sequence[float], k: int
 ) -> np.ndarray:
     """Mean Recall@k for every number of neighbours and λ: float ``(len(ns), len(lambdas))``."""
-
     grid = []
     for n in ns:
         mean = stored(NeighbourMean(model, neighbours[:, :n]), len(neighbours), task.seen.shape[1])

@@ -32,15 +32,13 @@ class Strategy:
     on_known: bool = False
 
 
-STRATEGIES = {
-    strategy.name: strategy
-    for strategy in (
-        Strategy("known-only", Style("#777777", "<"), on_known=True),
-        Strategy("fine-tuning", Style("#0072B2", "p", "--"), on_known=True),
-        Strategy("warm-up", Style("#D55E00", "h", "-.")),
-        Strategy("weighted", Style("#009E73", ">", ":")),
-    )
-}
+_ALL = (
+    Strategy("known-only", Style("#777777", "<"), on_known=True),
+    Strategy("fine-tuning", Style("#0072B2", "p", "--"), on_known=True),
+    Strategy("warm-up", Style("#D55E00", "h", "-.")),
+    Strategy("weighted", Style("#009E73", ">", ":")),
+)
+STRATEGIES = {strategy.name: strategy for strategy in _ALL}
 
 
 def known_positives(split: Split, share: float, seed: int) -> Interactions:
@@ -56,14 +54,11 @@ def known_positives(split: Split, share: float, seed: int) -> Interactions:
         raise ValueError(f"a share of the true positives lies in (0, 1], got {share}")
     if split.train.is_clean is None:
         raise ValueError(f"{split.name}: the training part has no flags, so its true positives are not known")
-    key = lambda part: part.users * split.n_items + part.items  # noqa: E731
-    evaluated = np.concatenate([key(split.valid), key(split.test)])
-    candidates = np.flatnonzero(split.train.is_clean & ~np.isin(key(split.train), evaluated))
+    candidates = np.flatnonzero(split.train.is_clean & (_held(split, split.valid, split.test) == 0))
     n_known = round(share * len(candidates))
     if n_known == 0:
-        raise ValueError(
-            f"{split.name}: a share of {share} of {len(candidates)} true positives is none; take a larger one"
-        )
+        of_them = f"a share of {share} of {len(candidates)} true positives"
+        raise ValueError(f"{split.name}: {of_them} is none; take a larger one")
     order = np.random.default_rng([seed, 0, 0, KNOWN]).permutation(len(candidates))
     return split.train[np.sort(candidates[order[:n_known]])]
 
@@ -76,8 +71,12 @@ def on_known(split: Split, share: float, seed: int) -> Split:
 def known_weights(split: Split, share: float, seed: int, weight: float) -> np.ndarray:
     """What is added to the weight 1 of each training row, float ``(n,)``: ``weight - 1`` for a known true positive,
     else 0."""
-    known = split.matrix(known_positives(split, share, seed))
-    return (weight - 1) * np.asarray(known[split.train.users, split.train.items], dtype=np.float64).ravel()
+    return (weight - 1) * _held(split, known_positives(split, share, seed)).astype(np.float64)
+
+
+def _held(split: Split, *parts: Interactions) -> np.ndarray:
+    """1 for each training row whose pair the parts hold, else 0: int8 ``(n,)``."""
+    return np.asarray(split.matrix(*parts)[split.train.users, split.train.items]).ravel()
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, added: Tensor) -> Tensor:

@@ -68,15 +68,13 @@ def _draw_items(n_wanted: np.ndarray, weights: np.ndarray, taken, rng: np.random
     users = np.flatnonzero(n_wanted)
     with np.errstate(divide="ignore"):
         log_weights = np.log(weights)
-    found = []
+    found = [Interactions(*np.empty((2, 0), np.int64))]
     for block in np.array_split(users, max(1, len(users) * len(weights) // CELLS_PER_BLOCK)):
         keys = log_weights + rng.gumbel(size=(len(block), len(weights)))
-        rows, items = taken[block].nonzero()
-        keys[rows, items] = -np.inf
+        keys[taken[block].nonzero()] = -np.inf
         order = np.argsort(-keys, axis=1)[:, : n_wanted.max()]
         wanted = np.arange(order.shape[1]) < n_wanted[block, None]
         if np.isinf(np.take_along_axis(keys, order, axis=1)[wanted]).any():
             raise ValueError("a user has too few items left to be given false positives: lower the dose")
         found.append(Interactions(np.repeat(block, n_wanted[block]), order[wanted]))
-    empty = np.empty(0, np.int64)
-    return Interactions(*(np.concatenate([empty, *(getattr(part, of) for part in found)]) for of in ("users", "items")))
+    return Interactions(*(np.concatenate([getattr(part, of) for part in found]) for of in ("users", "items")))

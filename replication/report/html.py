@@ -1,9 +1,9 @@
 """The executed notebooks of a data set as one HTML page that holds figures, formulas and style, and loads nothing."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,8 +21,7 @@ CODE_STYLES = {"light": "default", "dark": "github-dark"}  # pygments' names
 SCRIPT = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "𝒜ℬ𝒞𝒟ℰℱ𝒢ℋℐ𝒥𝒦ℒℳ𝒩𝒪𝒫𝒬ℛ𝒮𝒯𝒰𝒱𝒲𝒳𝒴𝒵")
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(NamedTuple):
     """A heading of a notebook: its level there, the id that leads to it in the page, and its text as HTML."""
 
     level: int
@@ -30,8 +29,7 @@ class Heading:
     html: str
 
 
-@dataclass(frozen=True)
-class Chapter:
+class Chapter(NamedTuple):
     """One notebook in the page: its name and title, its ``##`` sections, and all its cells as HTML."""
 
     name: str
@@ -75,10 +73,10 @@ def write(dataset: str) -> Path:
     Raises:
         ValueError: none of the notebooks has been executed on this data set.
     """
-    template = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = template.get_template("report.html.j2").render(
+    page = templates.get_template("report.html.j2").render(
         dataset=dataset,
         chapters=[chapter(file) for file in _executed(dataset)],
         folder=paths.shown(paths.results(dataset) / "notebooks"),
@@ -96,13 +94,11 @@ def write(dataset: str) -> Path:
 def chapter(file: Path) -> Chapter:
     """An executed notebook as a part of the page."""
     renderer = Renderer(file.stem)
-    exporter = HTMLExporter(
-        template_file=str(TEMPLATES / "chapter.html.j2"), filters={"markdown2html": MarkdownWithMath(renderer).render}
-    )
+    filters = {"markdown2html": MarkdownWithMath(renderer).render}
+    exporter = HTMLExporter(template_file=str(TEMPLATES / "chapter.html.j2"), filters=filters)
     body, _ = exporter.from_notebook_node(nbformat.read(file, as_version=4))
-    titles = [heading.html for heading in renderer.headings if heading.level == 1]
-    sections = [heading for heading in renderer.headings if heading.level == 2]
-    return Chapter(file.stem, titles[0] if titles else file.stem, sections, body)
+    title = next((heading.html for heading in renderer.headings if heading.level == 1), file.stem)
+    return Chapter(file.stem, title, [heading for heading in renderer.headings if heading.level == 2], body)
 
 
 def _executed(dataset: str) -> list[Path]:
@@ -120,7 +116,5 @@ def _executed(dataset: str) -> list[Path]:
 
 def _mathml(formula: str, display: str) -> str:
     # Browsers ignore mathvariant; the script letters are characters of their own.
-    mathml = convert(formula, display=display)
-    return re.sub(
-        r'<mi mathvariant="script">(.*?)</mi>', lambda found: f"<mi>{found[1].translate(SCRIPT)}</mi>", mathml
-    )
+    script = r'<mi mathvariant="script">(.*?)</mi>'
+    return re.sub(script, lambda found: f"<mi>{found[1].translate(SCRIPT)}</mi>", convert(formula, display=display))

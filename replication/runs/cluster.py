@@ -23,9 +23,8 @@ def on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Settin
     try:
         from distributed import Client, as_completed
     except ModuleNotFoundError:
-        raise RunsFailed(
-            "DENOISE_DASK_SCHEDULER is set but Dask is not installed: pip install -e '.[cluster]'"
-        ) from None
+        why = "Dask is not installed: pip install -e '.[cluster]'"
+        raise RunsFailed(f"DENOISE_DASK_SCHEDULER is set but {why}") from None
     try:
         client = Client(scheduler)
     except (OSError, ValueError) as error:
@@ -33,9 +32,9 @@ def on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Settin
     with client:
         names = dict.fromkeys(run.dataset for run in missing)
         data = {name: client.scatter(public.load(name), broadcast=True, hash=False) for name in names}
-        for stage in ([run for run in missing if not run.pretrained], [run for run in missing if run.pretrained]):
+        for is_second in (False, True):  # a run that starts from others comes after them
             run_of = {}
-            for run in stage:
+            for run in (run for run in missing if bool(run.pretrained) == is_second):
                 try:
                     first_stages = pretrained(run)
                 except RuntimeError as error:

@@ -24,7 +24,7 @@ import torch
 
 from denoise_lib.files import replacing_folder
 from replication.runs.parameters import Parameters
-from replication.runs.recipe import empty_model, load_split
+from replication.runs.recipe import empty_model, split_for
 from replication.runs.settings import RESULT_VERSION, Settings
 from replication.sources import public
 from replication.support import paths
@@ -61,7 +61,7 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        model = empty_model(self.settings, load_split(self.settings))
+        model = empty_model(self.settings, split_for(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
@@ -128,10 +128,16 @@ def note(parameters: Parameters) -> str:
     card, changes, limit = public.card(parameters.dataset), parameters.changes(), parameters.released("clean_from")
     if card.get("clean_from", limit) != limit:  # what your table's data were made with, whichever notebook asks
         changes["clean_from"] = card["clean_from"], limit
-    changed = ", ".join(f"{name}={value} instead of {released}" for name, (value, released) in changes.items())
+    told = {name: tuple(map(_whole, values)) for name, values in changes.items()}
+    changed = ", ".join(f"{name}={value} instead of {released}" for name, (value, released) in told.items())
     file = "the params file's" if parameters.released("ratings") else "the released"
     remarks = [f"not {file} settings: {changed}"] if changed else []
     remarks += card.get("warnings", [])
     if parameters.use_records and (differing := records_of_other_data(parameters.dataset)):
         remarks.append(f"records of runs with another {', another '.join(differing)} than the one here")
     return "; ".join(remarks)
+
+
+def _whole(value):
+    """4.0 as a reader writes it, 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -6,9 +6,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def load(name: str) -> Split:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
     ensure(name)
-    about = card(name)  # of a table of one's own it knows the sizes: an item may stand in no part
+    about = card(name)  # of a table of your own it knows the sizes: an item may stand in no part
     return load_split(paths.data(name), name, *SIZES.get(name, (about.get("users"), about.get("items"))))
 
 
@@ -64,8 +63,7 @@ def prepare(name: str, folder: str | Path) -> None:
 
 def checksums(name: str) -> dict[str, str]:
     """SHA-256 of each of a data set's files, which are on disk. A file is read again only when it has changed."""
-    files = files_of(name)
-    return {file.name: _digest(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files}
+    return {file.name: _digest(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(name)}
 
 
 @cache
@@ -152,8 +150,7 @@ def _movielens(folder: Path) -> dict:
         notice=ML100K_NOTICE,
         by_hand=f"Download {ML100K_ZIP} by any means and place its ml-100k/u.data at {folder / 'u.data'}.",
     )
-    table = [line.split(b"\t") for line in content.splitlines()]
-    frame = pd.DataFrame(np.array(table, dtype=np.int64)[:, :3], columns=["user", "item", "rating"])
+    frame = pd.read_csv(io.BytesIO(content), sep="\t", names=["user", "item", "rating"], usecols=range(3))
     split = split_ratings(frame, clean_from=ML100K_CLEAN_FROM, seed=SPLIT_SEED)
     save_split(replace(split, name="ml100k"), folder)
     return {
@@ -167,8 +164,7 @@ def _movielens(folder: Path) -> dict:
 
 
 def _u_data_from_grouplens() -> bytes:
-    with zipfile.ZipFile(io.BytesIO(download(ML100K_ZIP))) as file:
-        return file.read("ml-100k/u.data")
+    return zipfile.ZipFile(io.BytesIO(download(ML100K_ZIP))).read("ml-100k/u.data")
 
 
 def _u_data_from_wheel() -> bytes:
@@ -177,9 +173,8 @@ def _u_data_from_wheel() -> bytes:
         command += ["--only-binary=:all:", "--dest", scratch, ML100K_WHEEL]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise OSError(
-                f"pip download failed: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no message'}"
-            )
+            last = done.stderr.strip().splitlines()[-1] if done.stderr else "no message"
+            raise OSError(f"pip download failed: {last}")
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as file:
             return file.read("recbole/dataset_example/ml-100k/ml-100k.inter").partition(b"\n")[2]
@@ -194,8 +189,8 @@ CITE = {
 }
 
 
-def _published(name: str) -> Callable[[Path], dict]:
-    """The source of an authors' split: each file from the folder or a mirror, identified by its git blob id.
+def _published(name: str, folder: Path) -> dict:
+    """An authors' split: each file from the folder or a mirror, identified by its git blob id.
 
     A file in the folder whose id differs from the published one is accepted, with a warning in the card.
     """
@@ -203,45 +198,36 @@ def _published(name: str) -> Callable[[Path], dict]:
         f"{name}: the split published with the paper, in a repository without an open licence; not redistributed here. "
         f"Cite the paper and {CITE[name]} [citation from memory]."
     )
-
-    def source(folder: Path) -> dict:
-        known = pd.read_csv(files("replication.sources") / "published_files.csv")
-        warned, origins = [], {}
-        for (file_name, blob), mirrors in known[known["dataset"] == name].groupby(["file", "git_blob"], sort=False):
-            file = folder / file_name
-            if file.is_file():
-                found = git_blob_id(file.read_bytes())
-                origins[file_name] = f"placed by hand, git blob {found}"
-                if found != blob:
-                    warned.append(
-                        f"{file_name} is not the published file (git blob {found[:10]}, published {blob[:10]})"
-                    )
-                continue
-            content, origins[file_name] = first_that_works(
-                {url: lambda url=url: download(url) for url in mirrors["url"]},
-                digest=git_blob_id,
-                expected=blob,
-                notice=notice,
-                by_hand=f"Place the file at {file}.",
-            )
-            _keep(content, file)
-        return {**origins, "warnings": warned, "notice": notice}
-
-    return source
-
-
-def _keep(content: bytes, file: Path) -> None:
-    try:
-        with replacing(file) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:  # a full disk, above all
-        raise ValueError(
-            f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
-            "DENOISE_HOME to another disk, and start again. The files that are whole stay."
-        ) from None
+    known = pd.read_csv(files("replication.sources") / "published_files.csv")
+    warned, origins = [], {}
+    for (file_name, blob), mirrors in known[known["dataset"] == name].groupby(["file", "git_blob"], sort=False):
+        file = folder / file_name
+        if file.is_file():
+            found = git_blob_id(file.read_bytes())
+            origins[file_name] = f"placed by hand, git blob {found}"
+            if found != blob:
+                blobs = f"git blob {found[:10]}, published {blob[:10]}"
+                warned.append(f"{file_name} is not the published file ({blobs})")
+            continue
+        content, origins[file_name] = first_that_works(
+            {url: partial(download, url) for url in mirrors["url"]},
+            digest=git_blob_id,
+            expected=blob,
+            notice=notice,
+            by_hand=f"Place the file at {file}.",
+        )
+        try:
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:  # a full disk, above all
+            raise ValueError(
+                f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
+                "DENOISE_HOME to another disk, and start again. The files that are whole stay."
+            ) from None
+    return {**origins, "warnings": warned, "notice": notice}
 
 
-_SOURCES = {"toy": _toy, "ml100k": _movielens, **{name: _published(name) for name in CITE}}
+_SOURCES = {"toy": _toy, "ml100k": _movielens, **{name: partial(_published, name) for name in CITE}}
 SIZES = {
     "toy": (TOY_USERS, TOY_ITEMS),
     "ml100k": (943, 1682),

@@ -33,5 +33,4 @@ def notebook(name: str) -> Path:
 
 def shown(path: Path) -> str:
     """A path as a reader sees it: below :func:`home` without the machine's part."""
-    path = Path(path)
-    return str(path.relative_to(home())) if path.is_relative_to(home()) else str(path)
+    return str(path.relative_to(home()) if path.is_relative_to(home()) else path)
