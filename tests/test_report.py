@@ -281,7 +281,7 @@ def test_a_users_rows_leave_the_same_step_table_as_it_is(with_own):
     assert set(table["method"]) == {"T-CE", "R-CE", "mine"} and set(table["backbone"]) == {"GMF", "Other"}
 
 
-def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_path):
+def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_path, monkeypatch):
     runs, added = with_own
     rng = np.random.default_rng(0)
     for i, run in enumerate(runs + added):
@@ -291,12 +291,15 @@ def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_p
         of_users = {"users": np.arange(50), "ks": np.array([5, 20])}
         of_users |= {metric: rng.random((50, 2)) for metric in tables.METRIC_NAMES}
         run.per_user = lambda of_users=of_users: of_users
+    resampled, really = [], tables.bootstrap_intervals
+    monkeypatch.setattr(tables, "bootstrap_intervals", lambda of: resampled.append(of) or really(of))
     alone = tables.with_user_intervals(tables.main_table(runs), runs)
     table = tables.with_user_intervals(tables.main_table(runs + added), runs + added)
     key = ["backbone", "method", "metric", "k"]
     beside = table.set_index(key).loc[alone.set_index(key).index].reset_index()[alone.columns]
     pd.testing.assert_frame_equal(beside, alone, check_exact=True)
     assert table.query("method == 'mine'")["user_low"].notna().all()
+    assert np.array_equal(resampled[0], resampled[1]) and len(resampled) == 3, "what is resampled does not depend on them"
 
 
 def test_more_lines_than_styles_are_drawn():
