@@ -33,7 +33,9 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
     """
     pairs = {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
     found = [*_of_table(split, pairs, table), *_of_pairs(split, pairs), *_of_ids(split), *_of_flags(split)]
-    found += _of_schedule(parameters, len(split.train))
+    for row in effective_drop_rates(parameters, len(split.train)).itertuples() if parameters else ():
+        values = dict(backbone=row.Index, last=row.last, maximum=row.maximum)
+        found.append(("ramp", max(0, row.ramp - row.steps), False, values))
     texts = pd.read_csv(files("replication.report") / "findings.csv", index_col="name")
     columns = [*texts.columns[:2], "count", *texts.columns[2:], "invalid"]
     rows = [
@@ -104,11 +106,6 @@ def _of_flags(split: Split):
     means = dict(true=popularity[is_clean].mean(), false=popularity[~is_clean].mean())
     yield "mostly_false", n_false * (is_clean.mean() < 0.5), False, {}
     yield "popular_false", n_false * (means["false"] > means["true"]), False, means
-
-
-def _of_schedule(parameters: Parameters | None, n_train: int):
-    for row in effective_drop_rates(parameters, n_train).itertuples() if parameters else ():
-        yield "ramp", max(0, row.ramp - row.steps), False, dict(backbone=row.Index, last=row.last, maximum=row.maximum)
 
 
 def effective_drop_rates(parameters: Parameters, n_train: int) -> pd.DataFrame:

@@ -69,9 +69,8 @@ def facets(
     return figure, each
 
 
-def _legend(figure: Figure) -> Figure:
-    lines = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside right upper", frameon=False, fontsize=8)
+def _with_legend(figure: Figure) -> Figure:
+    figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
@@ -108,7 +107,7 @@ def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
             kept, mean = group[group["selected"]], group.groupby("step")["value"].mean()
             axis.plot(kept["step"], kept["value"], "o", color=look["color"], markersize=3.5, zorder=3)
             axis.plot(mean.index, mean, label=name, linewidth=1.6, **look)
-    return _legend(figure)
+    return _with_legend(figure)
 
 
 def panels(
@@ -149,7 +148,7 @@ def panels(
             axis.axhline(zero, color="#999999", linewidth=0.8)
         if not ordered:
             axis.tick_params("x", labelrotation=90, labelbottom=panel[row].iloc[0] == points[row].iloc[-1])
-    return _legend(figure)
+    return _with_legend(figure)
 
 
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

@@ -35,10 +35,8 @@ def main_plan(parameters: Parameters) -> list[Settings]:
 
 def planned(parameters: Parameters) -> list[Settings]:
     """All runs of 05_diagnostics with the parameters of a data set."""
-    of_grids = [settings for _, settings in sensitivity_plan(parameters)]
-    of_doses = [settings for _, settings in dose_plan(parameters)]
-    beside = sensitivity_ce_plan(parameters)
-    return list(dict.fromkeys(main_plan(parameters) + of_grids + of_doses + beside))
+    tried = [settings for _, settings in sensitivity_plan(parameters) + dose_plan(parameters)]
+    return list(dict.fromkeys(main_plan(parameters) + tried + sensitivity_ce_plan(parameters)))
 
 
 def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFrame:
@@ -101,23 +99,16 @@ def drop_points(runs: list[Run]) -> pd.DataFrame:
     what dropping as many at random would give (the share of false positives, the share dropped): ``backbone, step,
     measure, dropping, mean, …``."""
     sources = {"precision": ("drop_precision", "false_share"), "recall": ("drop_recall", "drop_share")}
-    frames = [
-        points_of(of_methods(runs, "T-CE"), {own: "T-CE", random: "at random (expected)"}, "dropping").assign(
-            measure=name
-        )
-        for name, (own, random) in sources.items()
-    ]
+    frames = []
+    for name, (own, random) in sources.items():
+        points = points_of(of_methods(runs, "T-CE"), {own: "T-CE", random: "at random (expected)"}, "dropping")
+        frames.append(points.assign(measure=name))
     return pd.concat(frames, ignore_index=True).dropna(subset="mean")
 
 
 def drops(runs: list[Run]) -> pd.DataFrame:
     """The same at the last point, for every method that drops: means over seeds with the interval of the precision."""
-    names = {
-        "drop_precision": "precision",
-        "false_share": "at_random",
-        "drop_recall": "recall",
-        "drop_share": "dropped",
-    }
+    names = dict(drop_precision="precision", false_share="at_random", drop_recall="recall", drop_share="dropped")
     ends = [with_cell(run, run.history.iloc[[-1]]) for run in runs if "drop_precision" in run.history]
     frame, keys = pd.concat(ends, ignore_index=True).rename(columns=names), ["backbone", "method", "step"]
     precision = changes(frame, keys, "precision")[[*keys, "precision", "precision_low", "precision_high"]]
