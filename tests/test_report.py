@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from matplotlib.lines import Line2D
+
 from denoise_lib.data import Interactions, Split
+from replication.methods import METHODS
 from replication.report import data, figures, tables
 from replication.report.publish import publish_figure, publish_table
 from replication.runs.map import map_runs
@@ -310,3 +313,5 @@ def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_p
 def test_more_lines_than_styles_are_drawn():
     styles = figures.styles_of([f"mine{i}" for i in range(7)] + ["CE"])
     assert styles["CE"] == figures.STYLES["CE"] and styles["mine0"] == styles["mine5"] != styles["mine1"]
+    markers = [style.marker for style in [*figures.OTHERS, *(method.style for method in METHODS.values())]]
+    assert len(set(markers)) == len(markers) and set(markers) <= set(Line2D.filled_markers), "told apart in one figure"

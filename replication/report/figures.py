@@ -34,10 +34,10 @@ STYLES = {
 }
 OTHERS = [  # for a user's methods, and for further lines of one method
     Style("#7B3294", "d", (0, (4, 2))),
-    Style("#8C510A", "4", (0, (6, 1))),
-    Style("#01665E", "|", (0, (2, 2))),
-    Style("#C51B7D", "_", (0, (1, 2))),
-    Style("#4D4D4D", "x", (0, (5, 3))),
+    Style("#8C510A", "H", (0, (6, 1))),
+    Style("#01665E", "<", (0, (2, 2))),
+    Style("#C51B7D", "p", (0, (1, 2))),
+    Style("#4D4D4D", ">", (0, (5, 3))),
 ]
 
 
