@@ -91,7 +91,8 @@ def test_quick_commands_run(command, shared_home, code):
     """As they stand. Where nothing is changed, the notebooks are those that the release was made with: they are not
     executed again, others stand in their place."""
     line = command.replace("./run_all.sh", f"{sys.executable} -m replication").replace("$(mktemp -d)", str(shared_home))
-    is_released = {"toy"} < {*shlex.split(command)} and {"--set", "--html", "--dry-run"}.isdisjoint(shlex.split(command))
+    words = {*shlex.split(command)}
+    is_released = "toy" in words and words.isdisjoint({"--set", "--html", "--dry-run"})
     project = code if is_released else PROJECT
     environment = os.environ | {"DENOISE_HOME": str(shared_home), "PYTHONPATH": str(project)}
     done = subprocess.run(["bash", "-c", line], env=environment, cwd=project, capture_output=True, text=True)
