@@ -1,6 +1,7 @@
 """Every test works in an empty temporary home, and reads the reference vectors only where they are."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from filelock import FileLock  # noqa: E402
 
 from denoise_lib.data import Interactions, Split  # noqa: E402
 from replication.runs.parameters import Parameters, resolve  # noqa: E402
+from replication.support import paths  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -69,6 +71,18 @@ def release(tmp_path_factory) -> Path:
             done = run_all("--full", "toy", home=home)
             assert done.returncode == 0 and "toy: finished" in done.stdout, done.stderr[-2000:]
     return home
+
+
+def copy_of_the_code(folder: Path, seconds: int = 0) -> Path:
+    """The packages with notebooks that import nothing, so that a kernel starts in a second, and that wait a while."""
+    for name in ("denoise_lib", "replication", "params"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "notebooks").mkdir()
+    for text in paths.NOTEBOOKS:
+        header, wait = text.read_text().partition("# %%")[0], f'__import__("time").sleep({seconds})'
+        cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n{wait}\n'
+        (folder / "notebooks" / text.name).write_text(header + cells)
+    return folder
 
 
 def pytest_configure(config):

@@ -12,7 +12,7 @@ from itertools import product
 
 import psutil
 import pytest
-from conftest import PROJECT, run_all, wait_until
+from conftest import PROJECT, copy_of_the_code, run_all, wait_until
 
 from replication.app import cli
 from replication.app.notebooks import NotebookFailed
@@ -75,26 +75,12 @@ def is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-@pytest.fixture
-def project(tmp_path_factory):
-    """A copy of the code whose notebooks import nothing and wait: their kernels start in a second."""
-    project = tmp_path_factory.mktemp("project")
-    for folder in ("denoise_lib", "replication", "params"):
-        shutil.copytree(PROJECT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (project / "notebooks").mkdir()
-    for name in cli.MAIN:
-        header = paths.notebook(name).read_text().partition("# %%")[0]
-        wait = "None" if name == "01_data" else '__import__("time").sleep(4)'
-        cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n{wait}\n'
-        (project / "notebooks" / f"{name}.py").write_text(header + cells)
-    return project
-
-
 @pytest.mark.slow
-def test_nothing_outlives_a_killed_call_and_it_continues(home, project):
+def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory):
     """The same call, killed and interrupted in training, killed and interrupted while notebooks run, and then left
     alone."""
     arguments = ["--jobs", "2", "--set", "backbones=[GMF, CDAE]", "--set", "seeds=[1, 2]", "--set", "epochs=15", "toy"]
+    project = copy_of_the_code(tmp_path_factory.mktemp("project"), seconds=4)
     command = [sys.executable, "-m", "replication", *arguments]
     environment = os.environ | {"DENOISE_HOME": str(home), "PYTHONPATH": str(project)}
     folder, executing = home / "results/toy/runs", home / "results/toy/notebooks/02_tce.partial.ipynb"

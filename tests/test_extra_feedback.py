@@ -23,7 +23,7 @@ from replication.methods.known_positives import known_positives, known_weights, 
 from replication.runs import recipe
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters, resolve
-from replication.runs.recipe import split_for, n_steps, passes, seen_split, train, training_split
+from replication.runs.recipe import n_steps, passes, seen_split, split_for, train, training_split
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.studies import extra_feedback
