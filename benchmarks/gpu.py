@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py [ml100k] [yelp] [--repeats 3] [--save]
 
-Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so are its rankings on the
-CPU. ``--save`` writes benchmarks/results/<gpu>.md.
+Sizes and data as in speed.py; an epoch of Yelp's size is timed on a part of its rows and scaled, and so are its
+rankings on the CPU. ``--save`` writes benchmarks/results/<gpu>.md.
 """
 
 import datetime
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from speed import K, arguments, median, models, one_epoch, seconds, show, split_of
 
-from denoise_lib.environment import environment
-from denoise_lib.evaluation import evaluate, ranking_task
+from denoise_lib.evaluator import evaluate, ranking_task
+from replication.support.environment import environment
 
-MOST_ROWS, MOST_USERS = 100_000, 100  # an epoch is timed on so many rows, and a longer ranking on the CPU on so many users
+MOST_ROWS = 100_000  # an epoch is timed on so many rows
+MOST_USERS = 100  # and a longer ranking on the CPU on so many users
 
 
 def main() -> None:
@@ -25,10 +26,8 @@ def main() -> None:
         parser.error("there is no CUDA device here")
     torch.set_num_threads(1)
     about = environment()
-    lines = [
-        f"{datetime.date.today()} · {about['gpu']} · {about['cpu']}, one thread · torch {torch.__version__} · medians of {options.repeats}",
-        "",
-    ]
+    machine = f"{about['gpu']} · {about['cpu']}, one thread · torch {torch.__version__}"
+    lines = [f"{datetime.date.today()} · {machine} · medians of {options.repeats}", ""]
     for size in options.size:
         lines += measure(size, options.repeats)
     show(lines, "Speed on a GPU", about["gpu"] if options.save else None)

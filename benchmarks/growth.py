@@ -4,10 +4,10 @@
     python benchmarks/growth.py --memory [--save]
 
 Each point is a process of its own, so that its peak memory is its own; memory is what comes on top of Python and its
-libraries. Prints the fitted exponents, the slope of log time against log size over the upper half of the sizes, where fixed
-costs no longer hide it; ``--save`` writes benchmarks/results/growth-<backbone>.csv and .png. ``--memory`` measures the peak
-of whole processes at the sizes of the data sets instead, on generated data: 20 steps on the rows of a whole epoch, an
-evaluation point, and a ranking; ``--save`` writes benchmarks/results/memory.md. One thread, on the CPU.
+libraries. Prints the fitted exponents, the slope of log time against log size over the upper half of the sizes, where
+fixed costs no longer hide it; ``--save`` writes benchmarks/results/growth-<backbone>.csv and .png. ``--memory``
+measures the peak of whole processes at the sizes of the data sets instead, on generated data: 20 steps on the rows of
+a whole epoch, an evaluation point, and a ranking; ``--save`` writes benchmarks/results/memory.md. One thread, on the CPU.
 """
 
 import argparse
@@ -24,13 +24,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from denoise_lib import params
 from denoise_lib.data import Interactions, Split
-from denoise_lib.environment import environment
 from denoise_lib.evaluator import rank_items
 from denoise_lib.losses import cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
 from denoise_lib.train import fit
+from replication.runs.parameters import datasets, resolve
+from replication.support.environment import environment
 
 BASE = dict(users=10_000, items=10_000, interactions=300_000, dim=32)
 GRIDS = dict(
@@ -115,7 +115,8 @@ def measure(backbone: str) -> pd.DataFrame:
     rows = []
     for varied, sizes in GRIDS.items():
         for size in sizes:
-            rows.append({"varied": varied, "size": size, **in_a_process(point, backbone=backbone, **BASE | {varied: size})})
+            measured = in_a_process(point, backbone=backbone, **BASE | {varied: size})
+            rows.append({"varied": varied, "size": size, **measured})
             print(rows[-1], file=sys.stderr)
     return pd.DataFrame(rows)
 
@@ -123,15 +124,15 @@ def measure(backbone: str) -> pd.DataFrame:
 def memory_table() -> pd.DataFrame:
     """Peak memory in GB of a run of each backbone at each data set's size, with the widths of its parameters."""
     table = {}
-    for name in params.datasets():
-        values = params.read(name)
-        expected = values["expected"]
+    for name in datasets():
+        parameters = resolve(name)
+        expected = parameters.expected
         n_train = expected.get("train") or round(0.8 * expected["interactions"])
         size = dict(users=expected["users"], items=expected["items"], interactions=n_train, others=n_train // 8)
         label = f"{name}: {size['users']:,} users x {size['items']:,} items, {size['interactions']:,} training rows"
         table[label] = {}
         for backbone in ("GMF", "NeuMF", "CDAE"):
-            dim = values["hidden_dim"] if backbone == "CDAE" else values["dim"]
+            dim = parameters.hidden_dim if backbone == "CDAE" else parameters.dim
             table[label][backbone] = in_a_process(peak_at, backbone=backbone, dim=dim, **size)["memory"] / 1e9
             print(label, backbone, table[label][backbone], file=sys.stderr)
     return pd.DataFrame(table).T.rename_axis("peak memory of a run (GB)").round(2)
@@ -177,7 +178,8 @@ def main() -> None:
         text = memory_table().to_markdown()
         print(text)
         if options.save:
-            (results / "memory.md").write_text(f"# Memory\n\n{datetime.date.today()} · {environment()['cpu']}, one thread\n\n{text}\n")
+            about = f"{datetime.date.today()} · {environment()['cpu']}, one thread"
+            (results / "memory.md").write_text(f"# Memory\n\n{about}\n\n{text}\n")
         return
     table = measure(options.backbone)
     slopes = exponents(table)

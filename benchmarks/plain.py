@@ -1,5 +1,8 @@
-"""A plain loop in the style of common implementations, to measure against: a ``Dataset`` with negatives drawn one by one
-in Python, a ``DataLoader``, PyTorch's default Adam, and a ranking user by user. Same models, same losses, same protocol."""
+"""A plain loop in the style of common implementations, to measure against.
+
+A ``Dataset`` with negatives drawn one by one in Python, a ``DataLoader``, PyTorch's default Adam, and a ranking user by
+user. Same models, same losses, same protocol.
+"""
 
 import math
 import random
@@ -34,9 +37,9 @@ class PlainDataset(Dataset):
         return self.rows[index]
 
 
-def train_steps(model, dataset: PlainDataset, loss_fn, batch_size: int, lr: float = 0.001, n_steps: int | None = None) -> int:
+def train_steps(model, dataset: PlainDataset, loss_fn, batch_size: int, n_steps: int) -> int:
     """An epoch on negatives that are already drawn, or its first ``n_steps`` steps; returns the steps made."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     model.train()
     done = 0
     for users, items, labels in DataLoader(dataset, batch_size=batch_size, shuffle=True):

@@ -13,22 +13,28 @@ import argparse
 import datetime
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import plain
 import torch
 
-from denoise_lib import datasets
 from denoise_lib.data import Interactions, Split
-from denoise_lib.environment import environment
-from denoise_lib.evaluation import evaluate, ranking_task
+from denoise_lib.evaluator import evaluate, ranking_task
 from denoise_lib.losses import cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
+from denoise_lib.optimizer import adam, fast_tables
 from denoise_lib.sampling import sample_negatives
-from denoise_lib.train import _adam, _fast_tables, fit
+from denoise_lib.train import fit, steps_per_epoch
+from replication.sources import public
+from replication.support.environment import environment
 
-SIZES = {"ml100k": (943, 1682, 80_000), "yelp": (45_548, 57_396, 1_672_520)}  # users, items, training rows
+SIZES = {  # users, items, training rows
+    "ml100k": (943, 1682, 80_000),
+    "yelp": (45_548, 57_396, 1_672_520),
+    "adressa": (212_231, 6_596, 419_491),
+}
 BATCH, K = 1024, 20
 PLAIN_STEPS, PLAIN_USERS, PLAIN_ROWS = 200, 60, 200_000  # beyond these sizes the plain loop is timed on a part
 
@@ -36,10 +42,13 @@ PLAIN_STEPS, PLAIN_USERS, PLAIN_ROWS = 200, 60, 200_000  # beyond these sizes th
 def main() -> None:
     options = arguments(__doc__, repeats=5).parse_args()
     torch.set_num_threads(1)
-    lines = [f"{datetime.date.today()} · {environment()['cpu']} · torch {torch.__version__} · one thread · medians of {options.repeats}", ""]
+    machine = environment()["cpu"]
+    lines = [
+        f"{datetime.date.today()} · {machine} · torch {torch.__version__} · one thread · medians of {options.repeats}"
+    ]
     for size in options.size:
-        lines += measure(size, options.repeats)
-    show(lines, "Speed", environment()["cpu"] if options.save else None)
+        lines += ["", *measure(size, options.repeats)]
+    show(lines, "Speed", machine if options.save else None)
 
 
 def arguments(doc: str, repeats: int) -> argparse.ArgumentParser:
@@ -63,31 +72,35 @@ def show(lines: list[str], title: str, machine: str | None) -> None:
 def split_of(size: str) -> tuple[Split, str]:
     """The data set, or a random one of its size, in which an item's popularity falls with its rank."""
     n_users, n_items, n_rows = SIZES[size]
-    if datasets.is_prepared(size):
-        return datasets.load(size), "its data"
+    if public.is_prepared(size):
+        return public.load(size), "its data"
     rng = np.random.default_rng(0)
 
     def part(n: int) -> Interactions:
         return Interactions(rng.integers(0, n_users, n), (n_items * rng.random(n) ** 2).astype(np.int64))
 
-    return Split(size, n_users, n_items, part(n_rows), part(n_rows // 8), part(n_rows // 8)).without_duplicates(), "generated"
+    split = Split(size, n_users, n_items, part(n_rows), part(n_rows // 8), part(n_rows // 8))
+    return split.without_duplicates(), "generated"
 
 
 def measure(size: str, repeats: int) -> list[str]:
     """The lines of one size's table."""
     split, origin = split_of(size)
     n_rows = len(split.train)
-    n_steps = -(-2 * n_rows // BATCH)
-    lines = [f"## {size}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} training rows ({origin})", ""]
-    lines += ["| what | times faster than plain | ours | plain | floor | ours / floor |", "|---|---:|---:|---:|---:|---:|"]
+    n_steps = steps_per_epoch(n_rows, 1, BATCH)
+    lines = [
+        f"## {size}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} training rows ({origin})",
+        "",
+        "| what | times faster than plain | ours | plain | floor | ours / floor |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
 
-    def row(what: str, ours: float, plain_loop: float, floor: float | None = None) -> None:
-        share = f"{seconds(floor)} | {ours / floor:.1f}" if floor else " | "
-        lines.append(f"| {what} | {plain_loop / ours:.1f} | {seconds(ours)} | {seconds(plain_loop)} | {share} |")
+    def row(what: str, ours: float, plain_loop: float) -> None:
+        lines.append(f"| {what} | {plain_loop / ours:.1f} | {seconds(ours)} | {seconds(plain_loop)} |  |  |")
 
-    observed = split.matrix(split.train)
-    rng = np.random.default_rng(0)
-    row("negatives of an epoch", median(repeats, sample_negatives, split.train.users, observed, 1, rng), *plain_negatives(split))
+    rng, observed = np.random.default_rng(0), split.matrix(split.train)
+    negatives = median(repeats, sample_negatives, split.train.users, observed, 1, rng)
+    row("negatives of an epoch", negatives, plain_negatives(split)[1])
     parts = []
     for name, make in models(split).items():
         part = split.train[:PLAIN_ROWS]
@@ -106,10 +119,9 @@ def measure(size: str, repeats: int) -> list[str]:
         task = ranking_task(split, split.test[np.isin(split.test.users, sample)], [split.train, split.valid])
         ours = median(min(repeats, 3), evaluate, model, task, [K]) * len(users) / len(sample)
         few = users[:PLAIN_USERS] if n_rows > PLAIN_ROWS or name != "GMF" else users
-        started = time.perf_counter()
-        plain.rank_and_measure(model, split, few, K)
-        row(f"{name} ranking of {len(users):,} users", ours, (time.perf_counter() - started) * len(users) / len(few))
-    return [*lines, "", "Parts of a step: " + "; ".join(parts) + ".", ""]
+        ranked = timed(plain.rank_and_measure, model, split, few, K)
+        row(f"{name} ranking of {len(users):,} users", ours, ranked * len(users) / len(few))
+    return [*lines, "", "Parts of a step: " + "; ".join(parts) + "."]
 
 
 def models(split: Split) -> dict:
@@ -123,25 +135,19 @@ def models(split: Split) -> dict:
 
 def one_epoch(model, split: Split, train: Interactions) -> None:
     """Trains on from wherever the model is: its initial weights are not part of an epoch."""
-    few = Split(split.name, split.n_users, split.n_items, train, split.valid[:BATCH], split.test)
-    fit(model, few, lambda logits, labels, step: cross_entropy(logits, labels), epochs=1, seed=0, batch_size=BATCH, eval_every=10**9)
+    few, loss_fn = replace(split, train=train, valid=split.valid[:BATCH]), lambda *batch: cross_entropy(*batch[:2])
+    fit(model, few, loss_fn, epochs=1, seed=0, batch_size=BATCH, eval_every=10**9)
 
 
-def plain_negatives(split: Split) -> tuple[float]:
-    part = Split(split.name, split.n_users, split.n_items, split.train[:PLAIN_ROWS], split.valid, split.test)
-    dataset = plain.PlainDataset(part)
-    started = time.perf_counter()
-    dataset.draw_negatives()
-    return ((time.perf_counter() - started) * len(split.train) / len(part.train),)
+def plain_negatives(split: Split) -> tuple[plain.PlainDataset, float]:
+    """The plain data set of at most ``PLAIN_ROWS`` rows, and the seconds in which it draws all negatives."""
+    dataset = plain.PlainDataset(replace(split, train=split.train[:PLAIN_ROWS]))
+    return dataset, timed(dataset.draw_negatives) * len(split.train) / len(dataset.positives)
 
 
 def plain_epoch(make, split: Split, n_steps: int) -> float:
     """Seconds of the plain epoch; where it is long, its steps are scaled from ``PLAIN_STEPS``."""
-    part = Split(split.name, split.n_users, split.n_items, split.train[:PLAIN_ROWS], split.valid, split.test)
-    dataset = plain.PlainDataset(part)
-    started = time.perf_counter()
-    dataset.draw_negatives()
-    drawn = (time.perf_counter() - started) * len(split.train) / len(part.train)
+    dataset, drawn = plain_negatives(split)
     started = time.perf_counter()
     done = plain.train_steps(make(), dataset, cross_entropy, BATCH, n_steps=PLAIN_STEPS)
     return drawn + (time.perf_counter() - started) * n_steps / done
@@ -149,16 +155,18 @@ def plain_epoch(make, split: Split, n_steps: int) -> float:
 
 def step_parts(model, split: Split, n_steps: int) -> dict[str, float]:
     """Mean seconds of the parts of a training step, as ``fit`` makes it."""
-    optimizer = _adam(model.parameters(), lr=0.001)
+    optimizer = adam(model.parameters(), lr=0.001)
     rng = np.random.default_rng(0)
     parts = dict.fromkeys(("forward", "backward", "optimizer"), 0.0)
     warm_up = 5
     model.train()
-    with _fast_tables(model, BATCH) as densify:
+    with fast_tables(model, BATCH) as densify:
         for step in range(n_steps + warm_up):
             rows = rng.integers(0, len(split.train), BATCH // 2)
             users = torch.from_numpy(np.tile(split.train.users[rows], 2))
-            items = torch.from_numpy(np.concatenate([split.train.items[rows], rng.integers(0, split.n_items, BATCH // 2)]))
+            items = torch.from_numpy(
+                np.concatenate([split.train.items[rows], rng.integers(0, split.n_items, BATCH // 2)])
+            )
             labels = torch.arange(BATCH).lt(BATCH // 2).float()
             clock = [time.perf_counter()]
             optimizer.zero_grad()
@@ -192,12 +200,14 @@ def gemm_floor(model, repeats: int) -> float:
 
 
 def median(repeats: int, function, *arguments, **keywords) -> float:
-    times = []
-    for _ in range(repeats + 1):  # the first one warms up
-        started = time.perf_counter()
-        function(*arguments, **keywords)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    """Seconds of a call; a first one, which warms up, does not count."""
+    return statistics.median([timed(function, *arguments, **keywords) for _ in range(repeats + 1)][1:])
+
+
+def timed(function, *arguments, **keywords) -> float:
+    started = time.perf_counter()
+    function(*arguments, **keywords)
+    return time.perf_counter() - started
 
 
 def seconds(value: float) -> str:

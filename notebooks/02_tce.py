@@ -22,12 +22,24 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import display
+from matplotlib.figure import Figure
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from denoise_lib.losses import cross_entropy, drop_rate_at, truncated_cross_entropy
+from denoise_lib.models import GMF
+from denoise_lib.sampling import sample_negatives
+from denoise_lib.train import fit, score_pairs
 from replication.report import figures, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
+from replication.runs import store
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
 from replication.runs.settings import plan
-from replication.runs import store
+from replication.sources import public
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -41,15 +53,8 @@ changes = {}  # parameter: value
 
 # %%
 parameters = resolve(dataset, changes)
+note = store.note(parameters)  # empty unless a parameter differs from the data set's file
 show_parameters(parameters, RunParameters)
-
-# %% [markdown]
-# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. One row per backbone and method, with the settings that are its own. `note` is empty unless a parameter differs from the data set's file.
-
-# %% tags=["nbval-check-output"]
-settings = plan(["CE", "T-CE"], parameters)
-note = store.note(parameters)
-tables.settings_table(settings)
 
 # %% [markdown]
 # ## The method
@@ -62,6 +67,144 @@ tables.settings_table(settings)
 # $$
 #
 # The mean is over what is kept. $\tau$ is set in each batch so that the share $\epsilon(T)$ of the batch is dropped at step $T$. The share is of the **batch**: with one negative per positive, twice that share of the positives goes (`DEVIATIONS.md`, D1). The case distinction is known second-hand (a public notebook version), the schedule's formula is quoted from memory; the authors' code computes this line, with $\alpha = \epsilon_{\max} / (N - 1)$ for a ramp of $N$ steps (`ramp_steps`). Our code: `denoise_lib/losses.py`, `truncated_cross_entropy` and `drop_rate_at`.
+
+# %% [markdown]
+# ## One batch
+#
+# A batch holds observed interactions, *positives* with label 1, and as many sampled *negatives* with label 0: items that the user has not interacted with. The flag says whether a positive is true, which means liked, or false. **The model never sees the flag.** Eight rows:
+
+# %% tags=["nbval-check-output"]
+torch.set_num_threads(1)
+split = public.load(dataset).without_duplicates()
+rng = np.random.default_rng(0)
+positives = split.train[rng.choice(len(split.train), parameters.batch_size // 2, replace=False)]
+negatives = sample_negatives(positives.users, split.matrix(split.train), 1, rng)[:, 0]
+has_flags = split.train.is_clean is not None
+flags = np.where(positives.is_clean, "true", "false") if has_flags else np.full(len(positives), "unknown")
+batch = pd.DataFrame(
+    {
+        "user": np.concatenate([positives.users, positives.users]),
+        "item": np.concatenate([positives.items, negatives]),
+        "label": np.repeat([1, 0], len(positives)),
+        "flag": np.concatenate([flags, np.full(len(negatives), "negative")]),
+    }
+)
+batch.iloc[[0, 1, 2, 3, -4, -3, -2, -1]]
+
+# %% [markdown]
+# A model that plain cross-entropy (CE) has trained for a quarter of its epochs gives each row a logit, and so a loss. The positives with the largest losses:
+
+# %%
+users, items, labels = (torch.tensor(batch[column].to_numpy()) for column in ("user", "item", "label"))
+labels = labels.float()
+common = dict(seed=0, batch_size=parameters.batch_size, lr=parameters.lr)
+plain = lambda logits, labels, step: cross_entropy(logits, labels)
+
+
+def trained(loss_fn, epochs, eval_every=10**9):
+    """GMF from the same initial weights, and the history of its training."""
+    model = GMF(split.n_users, split.n_items, parameters.dim, torch.Generator().manual_seed(0))
+    return model, fit(model, split, loss_fn, epochs=epochs, eval_every=eval_every, **common)
+
+
+n_epochs = parameters.value("epochs", "GMF")
+model, _ = trained(plain, epochs=max(1, n_epochs // 4))
+logits = model(users, items).detach().requires_grad_()
+losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
+batch["loss"] = losses.detach().numpy()
+batch.query("label == 1").sort_values("loss", ascending=False).head(8).round(4)
+
+# %% [markdown]
+# ## T-CE by hand
+#
+# Sort the rows by loss times label, so that negatives come first and the hardest positives last; keep all but the last $\epsilon B$ of the $B$ rows; take the mean. That is all, and the library computes the same:
+
+# %% tags=["nbval-check-output"]
+drop_rate = parameters.value("max_drop_rate", "GMF")
+n_kept = int((1 - drop_rate) * len(batch))
+order = torch.argsort(losses * labels)
+kept, dropped = order[:n_kept], order[n_kept:]
+by_hand = losses[kept].mean()
+by_library = truncated_cross_entropy(logits, labels, drop_rate)
+assert torch.allclose(by_hand, by_library)
+print(f"{len(dropped)} of {len(batch)} rows dropped, all of them positives: {bool(labels[dropped].all())}")
+
+# %% [markdown]
+# A dropped row teaches the model nothing: its gradient is exactly zero, and no other row's is.
+
+# %% tags=["nbval-check-output"]
+(gradient,) = torch.autograd.grad(by_library, logits)
+without_gradient = torch.nonzero(gradient == 0).flatten()
+assert torch.equal(without_gradient, dropped.sort().values)
+print(f"{len(without_gradient)} rows with a gradient of 0, the {len(dropped)} dropped ones")
+
+# %% [markdown]
+# Were the dropped ones false positives? Dropping as many positives at random would find as large a share of false ones as there is among all positives of the batch.
+
+# %% tags=["nbval-check-output"]
+if has_flags:
+    is_false = batch["flag"].eq("false").to_numpy()
+    n_false, by_chance = is_false[dropped].sum(), is_false[: len(positives)].mean()
+    print(f"{n_false} of {len(dropped)} dropped rows are false positives: {n_false / len(dropped):.0%}; by chance {by_chance:.0%}")
+else:
+    print("The flags of this data set's training part are not known.")
+
+# %% [markdown]
+# ## The idea as a picture
+#
+# All training positives of GMF under CE at three moments, by loss: true ones and false ones, each as a share of its own number. The dashed line is the threshold $\tau$ that drops the share of positives which `max_drop_rate` asks for. T-CE works where the false ones lie further right than the true ones, and as far as they do. Look at the overlap, too: whatever lies right of the line is dropped, true or false.
+
+
+# %%
+def losses_at(moments):
+    """Each training positive's loss after so many epochs of CE."""
+    part = split.train
+    for epochs in moments:
+        model, _ = trained(plain, epochs)
+        with torch.no_grad():
+            logits = score_pairs(model, part.users, part.items)
+        loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none").numpy()
+        flag = np.where(part.is_clean, "true positives", "false positives")
+        yield pd.DataFrame({"moment": f"epoch {epochs}", "positives": flag, "loss": loss})
+
+
+if has_flags:
+    points = pd.concat(losses_at([max(1, n_epochs // 4), max(1, n_epochs // 2), n_epochs]), ignore_index=True)
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    edges = np.linspace(0, points["loss"].quantile(0.999), 40)
+    for axis, (moment, of_moment) in zip(figure.subplots(1, 3, sharey=True), points.groupby("moment", sort=False)):
+        for name, group in of_moment.groupby("positives", sort=False):
+            share = np.full(len(group), 1 / len(group))
+            axis.hist(group["loss"], edges, weights=share, histtype="step", color=figures.STYLES[name].color, label=name)
+        axis.axvline(of_moment["loss"].quantile(max(0, 1 - (1 + parameters.n_negatives) * drop_rate)), color="black", linestyle="--", label="τ at the full drop rate")
+        axis.set(title=moment, xlabel="loss of a positive")
+    figure.axes[0].set_ylabel("share of the positives")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    counts = points.groupby(["moment", "positives", pd.cut(points["loss"], edges).astype(str)], sort=False).size()
+    display(publish_figure(figure, counts.rename("rows").reset_index(), dataset, "tce_idea", "Losses of true and false positives under CE at three moments of training, with T-CE's threshold", note))
+
+# %% [markdown]
+# ## Two trainings
+#
+# The training loop takes any loss of logits, labels and the optimizer step. T-CE needs the step, since its drop rate ramps up: early in training, when the losses say little, it drops little. GMF once with each, everything else equal:
+
+# %%
+ramp = parameters.value("ramp_steps", "GMF")
+truncated = lambda logits, labels, step: truncated_cross_entropy(logits, labels, drop_rate_at(step, drop_rate, ramp))
+curves = [
+    trained(loss_fn, min(20, n_epochs), parameters.eval_every)[1].frame.assign(method=method, backbone="GMF", seed=0, selected=False)
+    for method, loss_fn in {"CE": plain, "T-CE": truncated}.items()
+]
+figures.curves(pd.concat(curves, ignore_index=True), {"train_loss": "training loss", "valid_loss": "own validation loss"})
+
+# %% [markdown]
+# ## All backbones, all seeds
+#
+# A run is one (data set, backbone, method, seed, settings). This is the list of those that this notebook needs: plain cross-entropy (CE) and T-CE. One row per backbone and method, with the settings that are its own.
+
+# %% tags=["nbval-check-output"]
+settings = plan(["CE", "T-CE"], parameters)
+tables.settings_table(settings)
 
 # %% [markdown]
 # ## The drop-rate schedule

@@ -1,6 +1,8 @@
 """Every test works in an empty temporary home, and reads the reference vectors only where they are."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -15,6 +17,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from denoise_lib.data import Interactions, Split  # noqa: E402
+from replication.runs.parameters import Parameters, resolve  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -38,13 +41,17 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def options() -> dict:
-    """Arguments of ``plan`` for runs of a fraction of a second on the toy data."""
-    return dict(
-        dataset="toy", backbones=["GMF"], seeds=[1], protocol="corrected", epochs=3, batch_size=256, lr=0.003,
-        n_negatives=1, eval_every=25, top_k=[5, 20], test_curve=True, dim=8, n_layers=2, hidden_dim=16, corruption=0.5,
-        max_drop_rate=0.1, ramp_steps=50, beta=0.25, threads=1, device="cpu",
-    )  # fmt: skip
+def tiny() -> Parameters:
+    """Parameters of runs of a fraction of a second: the toy data set's, smaller still."""
+    smaller = dict(backbones=["GMF"], seeds=[1], epochs=3, dim=8, hidden_dim=16, ramp_steps=50, device="cpu")
+    return resolve("toy", smaller)
+
+
+def run_all(*arguments, home, **options) -> subprocess.CompletedProcess:
+    """The command line, as a user calls it."""
+    command = [sys.executable, "-m", "replication", *map(str, arguments)]
+    environment = os.environ | {"DENOISE_HOME": str(home)}
+    return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, **options)
 
 
 def wait_until(condition, seconds: float = 60) -> None:

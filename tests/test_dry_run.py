@@ -2,20 +2,26 @@
 
 import re
 
-from denoise_lib import dry_run, params, runs, train
+from denoise_lib import train
+from replication.app import dry_run
+from replication.runs.parameters import resolve
+from replication.runs.settings import plan
 
 
-def test_dry_run_of_data_that_are_not_there(home, options):
-    values = params.read("yelp") | {"expected": {"users": 50, "items": 40, "train": 2000}, "jobs": 2}
-    planned = runs.plan(["CE", "T-CE"], **options | {"dataset": "yelp", "seeds": [1, 2]})
-    text = dry_run.describe(values, planned)
+def test_dry_run_of_data_that_are_not_there(home, tiny):
+    smaller = dict(
+        expected={"users": 50, "items": 40, "train": 2000}, backbones=["GMF"], seeds=[1, 2], epochs=3, batch_size=256,
+        n_negatives=1, eval_every=25, dim=8, device="cpu", jobs=2,
+    )  # fmt: skip
+    values = resolve("yelp", smaller)
+    text = dry_run.describe(values, plan(["CE", "T-CE"], values))
     assert "yelp: 4 runs\n" in text and "missing files: data/yelp/yelp.train.rating, data/yelp/yelp.valid.rating" in text
     assert re.search(r"GMF +4 +48 +729 +\d\.\d GB +\d+\.\d ms", text)  # 3 epochs of 16 steps; (50 + 40) * 8 + 9 weights
     assert "side by side" in text and list(home.iterdir()) == []
 
 
-def test_as_many_steps_are_timed_on_a_small_table(home, options, monkeypatch):
-    (run,) = runs.plan(["CE"], **options)
+def test_as_many_steps_are_timed_on_a_small_table(home, tiny, monkeypatch):
+    (run,) = plan(["CE"], tiny)
     n_steps = []
 
     def fit(model, split, loss_fn, epochs, batch_size, **others):

@@ -1,5 +1,5 @@
-import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,16 +7,19 @@ import torch
 from conftest import make_split
 from scipy.sparse import csr_matrix
 
-from denoise_lib import extra_feedback, extra_studies, params, runs
 from denoise_lib.data import Interactions
-from denoise_lib.evaluation import ranking_task
-from denoise_lib.evaluator import per_user_metrics, rank_items
-from denoise_lib.extra_feedback import (
-    CollidingInference, NeighbourMean, StoredScores, known_positives, known_weights, nearest_users, recall_grid, user_vectors,
-    weighted_cross_entropy,
-)  # fmt: skip
-from denoise_lib.methods import passes, seen_split, train, training_split
+from denoise_lib.evaluator import per_user_metrics, rank_items, ranking_task
 from denoise_lib.models import CDAE, GMF, NeuMF
+from replication.methods import colliding
+from replication.methods.colliding import CollidingInference, NeighbourMean, nearest_users, recall_grid, stored, user_vectors
+from replication.methods.known_positives import known_positives, known_weights, weighted_cross_entropy
+from replication.runs import recipe
+from replication.runs.map import map_runs
+from replication.runs.parameters import Parameters, resolve
+from replication.runs.recipe import load_split, n_steps, passes, seen_split, train, training_split
+from replication.runs.settings import Settings
+from replication.sources import public
+from replication.studies import extra_feedback
 
 
 def pairs(part: Interactions) -> set:
@@ -38,7 +41,7 @@ def test_nothing_of_valid_or_test_is_known():
         np.concatenate([split.train.items, split.valid.items, split.test.items]),
         np.ones(len(split.train) + len(split.valid) + len(split.test), bool),
     )
-    known = pairs(known_positives(dataclasses.replace(split, train=repeated), 1.0, seed=0))
+    known = pairs(known_positives(replace(split, train=repeated), 1.0, seed=0))
     assert known == pairs(split.train)
     assert not known & (pairs(split.valid) | pairs(split.test))
 
@@ -58,7 +61,7 @@ def test_refused_feedback(split):
             known_positives(split, share, 0)
     with pytest.raises(ValueError, match="is none"):
         known_positives(split, 0.001, 0)
-    unflagged = dataclasses.replace(split, train=Interactions(split.train.users, split.train.items))
+    unflagged = replace(split, train=Interactions(split.train.users, split.train.items))
     with pytest.raises(ValueError, match="no flags"):
         known_positives(unflagged, 0.5, 0)
 
@@ -78,22 +81,18 @@ def test_weights_of_known_positives_by_hand(split):
 
 
 @pytest.fixture
-def stages(home, options):
+def stages(home, tiny) -> Parameters:
     """Parameters of 06 for runs of a fraction of a second."""
-    more = dict(
-        extra_seeds={"GMF": [1], "CDAE": [1]}, known_shares=[0.2], compared_share=0.2, fine_tuning_epochs=1, fine_tuning_lr=0.001,
-        known_weight=5.0, neighbours=[1, 3], lambdas=[0.0, 0.5, 1.0],
-    )  # fmt: skip
-    return options | more
+    return tiny.having(extra_seeds={"GMF": [1], "CDAE": [1]}, known_shares=[0.2], neighbours=[1, 3], lambdas=[0.0, 0.5, 1.0])
 
 
-def of(values: dict, strategy: str, backbone: str = "GMF", method: str = "CE") -> runs.Settings:
+def of(values: Parameters, strategy: str, backbone: str = "GMF", method: str = "CE") -> Settings:
     wanted = (strategy, backbone, method)
-    return next(r for r in extra_studies.strategy_plan(values) if (r.strategy, r.backbone, r.method) == wanted)
+    return next(r for r in extra_feedback.strategy_plan(values) if (r.strategy, r.backbone, r.method) == wanted)
 
 
-def weights_of(run: runs.Settings) -> dict:
-    (found,) = runs.map_runs([run], 1)
+def weights_of(run: Settings) -> dict:
+    (found,) = map_runs([run], 1)
     return found.model().state_dict()
 
 
@@ -107,36 +106,34 @@ def test_two_stages_with_an_empty_one_are_one(stages, backbone, method):
     tuned, warm = (of(stages, name, backbone, method) for name in ("fine-tuning", "warm-up"))
     (plain,) = tuned.pretrained
     only = weights_of(plain)
-    assert equal(weights_of(dataclasses.replace(tuned, epochs=0)), only)
+    assert equal(weights_of(replace(tuned, epochs=0)), only)
     (known,) = warm.pretrained
-    untrained = dataclasses.replace(known, epochs=0)
-    assert equal(weights_of(dataclasses.replace(warm, pretrained=(untrained,))), only)
+    untrained = replace(known, epochs=0)
+    assert equal(weights_of(replace(warm, pretrained=(untrained,))), only)
     assert not equal(weights_of(tuned), only) and not equal(weights_of(warm), only)  # else this shows nothing
 
 
 def test_stages_on_known_positives(stages):
     known, tuned, warm = (of(stages, name, "CDAE", "CE") for name in ("known-only", "fine-tuning", "warm-up"))
-    data = seen_split(known, runs.load_split(known))
+    data = seen_split(known, load_split(known))
     assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
     assert pairs(training_split(warm, data).train) == pairs(data.train)
     as_many_as = known.epochs * math.ceil(2 * len(data.train) / known.batch_size)
     a_pass = math.ceil(2 * len(training_split(known, data).train) / known.batch_size)
     assert abs(passes(known, data) * a_pass - as_many_as) <= a_pass / 2 and passes(known, data) > known.epochs
     # A single known row is a step a pass, and no more steps than a plain training takes.
-    one = dataclasses.replace(known, known_share=1 / data.train.is_clean.sum())
-    assert len(training_split(one, data).train) == 1 and runs.n_steps(one) == as_many_as
+    one = replace(known, known_share=1 / data.train.is_clean.sum())
+    assert len(training_split(one, data).train) == 1 and n_steps(one) == as_many_as
     assert tuned.pretrained[0].strategy is None and warm.pretrained == (known,)
-    (model,) = (run.model() for run in runs.map_runs([known], 1))
+    (model,) = (run.model() for run in map_runs([known], 1))
     assert len(model.row_items) == len(data.train)  # CDAE reads everything
 
 
 def test_negatives_of_a_stage_avoid_all_observed(stages, monkeypatch):
-    from denoise_lib import methods
-
     seen = {}
-    monkeypatch.setattr(methods, "fit", lambda model, split, loss_fn, **options: seen.update(options) or 1 / 0)
+    monkeypatch.setattr(recipe, "fit", lambda model, split, loss_fn, **options: seen.update(options) or 1 / 0)
     known = of(stages, "known-only")
-    data = runs.load_split(known)
+    data = load_split(known)
     with pytest.raises(ZeroDivisionError):
         train(known, data)
     assert seen["observed"] is not None and len(seen["observed"]) == len(data.train)
@@ -179,8 +176,8 @@ def test_colliding_inference_against_a_slow_loop(split, space, make, monkeypatch
         assert len(found) == min(5, (cosines > 0).sum()) and user not in found
         np.testing.assert_allclose(cosines[found], np.sort(cosines)[::-1][: len(found)], atol=1e-6)
     everyone = torch.arange(split.n_users)
-    for at_once in (extra_feedback.SCORES_AT_ONCE, 200):  # in blocks too
-        monkeypatch.setattr(extra_feedback, "SCORES_AT_ONCE", at_once)
+    for at_once in (colliding.SCORES_AT_ONCE, 200):  # in blocks too
+        monkeypatch.setattr(colliding, "SCORES_AT_ONCE", at_once)
         mixed = CollidingInference(model, NeighbourMean(model, neighbours), 0.3).score_items(everyone).numpy()
         np.testing.assert_allclose(mixed, slow_scores(model, neighbours, 0.3, split.n_users), atol=1e-5)
     plain = CollidingInference(model, NeighbourMean(model, neighbours), 1.0).score_items(everyone)
@@ -204,7 +201,7 @@ def test_the_grid_holds_what_each_point_gives(split):
     neighbours = nearest_users(user_vectors("all", model, split, None), 6)
     task = ranking_task(split, split.valid, [split.train])
     with torch.no_grad():
-        grid = recall_grid(StoredScores(model, split.n_users, split.n_items), neighbours, task, [2, 6], [1.0, 0.2], 10)
+        grid = recall_grid(stored(model, split.n_users, split.n_items), neighbours, task, [2, 6], [1.0, 0.2], 10)
     mixed = CollidingInference(model, NeighbourMean(model, neighbours[:, :2]), 0.2)
     ranked = rank_items(mixed, task.users, task.seen, 10)
     assert grid.shape == (2, 2) and grid[0, 0] == grid[1, 0]
@@ -213,8 +210,9 @@ def test_the_grid_holds_what_each_point_gives(split):
 
 def test_too_large_a_matrix_is_not_stored(monkeypatch):
     model = GMF(10, 10, 2)
-    monkeypatch.setattr(extra_feedback, "SCORES_AT_ONCE", 99)
-    assert StoredScores(model, 10, 10) is model
+    for at_once, is_stored in ((100, True), (99, False)):
+        monkeypatch.setattr(colliding, "SCORES_AT_ONCE", at_once)
+        assert (stored(model, 10, 10) is not model) == is_stored
 
 
 @pytest.mark.parametrize("n", [0, 40])
@@ -229,33 +227,36 @@ def test_numbers_of_neighbours_out_of_range(split, n):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"known_shares": [0.0, 0.2]}, r"\(0, 1\]"),
-        ({"known_shares": [0.2, 1.5]}, r"\(0, 1\]"),
-        ({"compared_share": 0.3}, "compared_share"),
-        ({"neighbours": [0]}, "at least 1"),
-        ({"neighbours": [300]}, "below the number of users, 300"),
-        ({"lambdas": [1.1]}, r"\[0, 1\]"),
-        ({"fine_tuning_lr": 0.0}, "fine_tuning_lr"),
-        ({"known_weight": 0.5}, "known_weight"),
-        ({"extra_seeds": {"NeuMF-pre": [1]}}, "NeuMF-pre"),
+        ({"known_shares": [0.0, 0.2]}, r"known_shares.0 is 0.0 .*greater than 0"),
+        ({"known_shares": [0.2, 1.5]}, r"known_shares.1 is 1.5 .*less than or equal to 1"),
+        ({"compared_share": 0.3}, "compared_share must be one of known_shares"),
+        ({"neighbours": [0]}, "neighbours.0 is 0 .*greater than or equal to 1"),
+        ({"lambdas": [1.1]}, "lambdas.0 is 1.1 .*less than or equal to 1"),
+        ({"lambdas": [-0.1]}, "lambdas.0 is -0.1 .*greater than or equal to 0"),
+        ({"fine_tuning_lr": 0.0}, "fine_tuning_lr is 0.0 .*greater than 0"),
+        ({"known_weight": 0.5}, "known_weight is 0.5 .*greater than or equal to 1"),
+        ({"extra_seeds": {"NeuMF-pre": [1]}}, "NeuMF-pre already starts from trained halves"),
     ],
 )
-def test_refused_before_any_training(home, change, message):
-    from denoise_lib import datasets
-
-    datasets.load("toy")
+def test_refused_parameters(change, message):
     with pytest.raises(ValueError, match=message):
-        extra_studies.checked(params.read("toy") | change)
+        resolve("toy", change)
+
+
+def test_more_neighbours_than_users_are_refused_before_any_training(home):
+    public.ensure("toy")
+    with pytest.raises(ValueError, match="below the number of users, 300, got 300"):
+        extra_feedback.planned(resolve("toy", {"neighbours": [300]}))
     assert not list(home.glob("results/*/runs/*"))
 
 
 def test_table_has_every_strategy_with_its_change(stages):
-    plain = runs.map_runs(extra_studies.plain_plan(stages), 1)
-    trained = runs.map_runs(extra_studies.strategy_plan(stages), 1)
-    split = runs.load_split(plain[0].settings)
-    collided = extra_studies.colliding(plain, split, [0.2], 0.2, [1, 3], [0.0, 0.5, 1.0], [5, 20])
-    table = extra_studies.extra_table(extra_studies.all_values(plain, trained, collided))
-    assert list(table.columns[:10]) == extra_studies.COLUMNS
+    plain = map_runs(extra_feedback.plain_plan(stages), 1)
+    trained = map_runs(extra_feedback.strategy_plan(stages), 1)
+    split = load_split(plain[0].settings)
+    collided = extra_feedback.colliding(plain, split, stages)
+    table = extra_feedback.extra_table(extra_feedback.all_values(plain, trained, collided))
+    assert list(table.columns[:10]) == extra_feedback.COLUMNS
     assert set(table["strategy"]) == {
         "plain", "fine-tuning", "warm-up", "weighted", "known-only", "colliding inference (own-positives)",
         "colliding inference (learned)", "colliding inference (all)",

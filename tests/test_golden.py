@@ -1,6 +1,6 @@
 """A golden toy run: it fails when numbers change without ``RESULT_VERSION`` being raised.
 
-After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``denoise_lib/settings.py``, then write the new
+After a change that is meant to move numbers: raise ``RESULT_VERSION`` in ``replication/runs/settings.py``, then write the new
 ones with ``python tests/test_golden.py``. The tolerance allows for another processor's rounding, nothing more.
 """
 
@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from denoise_lib.runs import METHODS, RESULT_VERSION, map_runs, plan
+from replication.methods import PAPER
+from replication.runs.map import map_runs
+from replication.runs.parameters import resolve
+from replication.runs.settings import RESULT_VERSION, plan
 
 GOLDEN = Path(__file__).with_name("golden.json")
-OPTIONS = dict(
-    dataset="toy", backbones=["GMF", "NeuMF", "CDAE"], seeds=[7], epochs=2, batch_size=256, lr=0.003, n_negatives=1,
-    eval_every=25, top_k=[5, 20], test_curve=False, dim=8, n_layers=2, hidden_dim=16, corruption=0.5, max_drop_rate=0.1,
-    ramp_steps=50, beta=0.25, threads=1, device="cpu",
+CHANGES = dict(
+    seeds=[7], epochs=2, batch_size=256, lr=0.003, n_negatives=1, eval_every=25, top_k=[5, 20], test_curve=False, dim=8,
+    n_layers=2, hidden_dim=16, corruption=0.5, max_drop_rate=0.1, ramp_steps=50, beta=0.25, threads=1, device="cpu",
 )  # fmt: skip
 
 
 def measure() -> dict:
-    settings = [run for protocol in ("corrected", "authors") for run in plan(METHODS, protocol=protocol, **OPTIONS)]
+    values = resolve("toy", CHANGES)
+    settings = [run for protocol in ("corrected", "authors") for run in plan(PAPER, values.having(protocol=protocol))]
     return {
         f"{run.settings.name} {run.settings.protocol}": {
             "selected_step": run.selected_step,

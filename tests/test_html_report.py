@@ -9,7 +9,9 @@ from bs4 import BeautifulSoup
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat import v4
 
-from denoise_lib import cli, html_report, params, paths
+from replication.app import cli
+from replication.report import html
+from replication.support import paths
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 TABLE = '<table class="dataframe"><tr><td>0.25</td></tr></table>'
@@ -43,7 +45,7 @@ def page(home) -> str:
     )
     save("01_data", v4.new_markdown_cell("# 01 · Data"), v4.new_markdown_cell("## The method\n\n### Not in the contents"))
     save("03_rce.partial", v4.new_markdown_cell("# half a notebook"))
-    return html_report.write("toy").read_text()
+    return html.write("toy").read_text()
 
 
 @pytest.fixture
@@ -100,19 +102,19 @@ def test_formulas_are_mathml(page):
     assert "<code>$HOME</code>" in page and "$" not in page.replace("$HOME", "")
 
 
-@pytest.mark.parametrize("notebook", params.notebooks(), ids=lambda file: file.stem)
+@pytest.mark.parametrize("notebook", paths.NOTEBOOKS, ids=lambda file: file.stem)
 def test_every_formula_of_the_notebooks_is_understood(notebook):
-    render = MarkdownWithMath(html_report.Renderer(notebook.stem)).render
-    html = "".join(render(cell.source) for cell in jupytext.read(notebook).cells if cell.cell_type == "markdown")
-    left = [formula for formula in re.findall(r"<math.*?</math>", html, re.DOTALL) if "\\" in formula or "mathvariant" in formula]
-    assert not left and "$" not in html
+    render = MarkdownWithMath(html.Renderer(notebook.stem)).render
+    text = "".join(render(cell.source) for cell in jupytext.read(notebook).cells if cell.cell_type == "markdown")
+    left = [formula for formula in re.findall(r"<math.*?</math>", text, re.DOTALL) if "\\" in formula or "mathvariant" in formula]
+    assert not left and "$" not in text
 
 
 def test_the_page_says_what_it_is_made_of(page):
     assert "<title>toy · Denoising implicit feedback, replicated</title>" in page
     (made,) = re.findall(r"Made on .*?</p>", page, re.DOTALL)
     assert re.search(r"01_data, 02_tce in results/toy/notebooks", made)
-    assert html_report.environment()["commit"] in made
+    assert html.environment()["commit"] in made
 
 
 def test_the_command_writes_the_page_and_runs_nothing(home, capsys):

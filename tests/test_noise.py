@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from denoise_lib.data import Interactions, Split
-from denoise_lib.noise import clean_part, with_false_positives
+from replication.methods.noise import clean_part, with_false_positives
 
 
 def pairs(split: Split, *parts: str) -> set:

@@ -242,7 +242,8 @@ def test_a_second_start_waits_and_says_for_what(home):
 
 def test_the_three_lists_of_packages_agree():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    everything = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    wanted = [requirement for requirement in map(Requirement, everything) if requirement.name != project["name"]]
     lines = [line for line in (PROJECT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     locked = dict(line.lower().replace("_", "-").split("==") for line in lines)
     for requirement in wanted:
@@ -252,6 +253,6 @@ def test_the_three_lists_of_packages_agree():
 
     conda = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
-    assert pip == ["-r requirements.lock", "-e ."]
+    assert pip == ["-r requirements.lock", "-e .[test]"]
     (python,) = [entry.split("=")[1] for entry in conda if isinstance(entry, str) and entry.startswith("python=")]
     assert Version(python) in Requirement(f"x{project['requires-python']}").specifier

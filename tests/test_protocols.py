@@ -5,16 +5,17 @@ import importlib.util
 import pytest
 from conftest import PROJECT
 
-from denoise_lib import runs
+from replication.runs.map import map_runs
+from replication.runs.settings import plan
 
 spec = importlib.util.spec_from_file_location("protocols", PROJECT / "tools" / "protocols.py")
 protocols = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(protocols)
 
 
-def test_differences_are_paired_by_seed(home, options):
+def test_differences_are_paired_by_seed(home, tiny):
     done = {
-        protocol: runs.map_runs(runs.plan(["CE"], **options | {"protocol": protocol, "seeds": [1, 2]}), jobs=1)
+        protocol: map_runs(plan(["CE"], tiny.having(protocol=protocol, seeds=[1, 2])), jobs=1)
         for protocol in ("corrected", "authors")
     }
     table = protocols.compare({"corrected": done["corrected"], "authors": done["authors"][::-1]})

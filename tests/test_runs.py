@@ -1,6 +1,5 @@
 """Run folders: whole or absent, read instead of computed, the same bits wherever they are computed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,11 +10,19 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
-from conftest import wait_until
+from conftest import PROJECT, wait_until
 
-from denoise_lib import datasets, environment, evaluation, paths, runs, workers
-from denoise_lib import settings as settings_module
-from denoise_lib.runs import BACKBONES, METHODS, map_runs, plan
+from denoise_lib.evaluator import evaluate, ranking_task
+from replication.methods import PAPER
+from replication.methods.backbones import BACKBONES
+from replication.runs import map as run_map
+from replication.runs import pool
+from replication.runs.compute import RunsFailed
+from replication.runs.map import distinct, map_runs
+from replication.runs.recipe import load_split
+from replication.runs.settings import plan
+from replication.runs.store import found, load_run
+from replication.sources import public
 
 RESULT_FILES = ("history.csv", "metrics.csv", "per_user.npz", "model.pt")
 
@@ -24,10 +31,9 @@ def hashes(run) -> dict:
     return {name: run.info["files"][name] for name in RESULT_FILES}
 
 
-def test_all_backbones_and_methods_run(home, options):
-    options |= dict(backbones=list(BACKBONES), epochs=2)
-    finished = map_runs(plan(METHODS, **options), jobs=1)
-    assert [(r.settings.backbone, r.settings.method) for r in finished] == [(b, m) for b in BACKBONES for m in METHODS]
+def test_all_backbones_and_methods_run(home, tiny):
+    finished = map_runs(plan(PAPER, tiny.having(backbones=list(BACKBONES), epochs=2)), jobs=1)
+    assert [(r.settings.backbone, r.settings.method) for r in finished] == [(b, m) for b in BACKBONES for m in PAPER]
     for run in finished:
         assert sorted(file.name for file in run.folder.iterdir()) == sorted([*RESULT_FILES, "run.json"])
         assert 0 < run.value("recall", 20) < 1
@@ -38,45 +44,38 @@ def test_all_backbones_and_methods_run(home, options):
     assert [path.name for path in leftovers] in ([], [".partial"])
 
 
-def test_neumf_pre_starts_from_its_halves_and_takes_plain_gradient_steps(home, options):
-    (run,) = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF-pre"]}), jobs=1)
-    gmf, _ = (runs.load_run(half).model() for half in run.settings.pretrained)
+def test_neumf_pre_starts_from_its_halves_and_takes_plain_gradient_steps(home, tiny):
+    (run,) = map_runs(plan(["CE"], tiny.having(backbones=["NeuMF-pre"])), jobs=1)
+    gmf, _ = (load_run(half).model() for half in run.settings.pretrained)
     moved = (run.model().user_gmf.weight - gmf.user_gmf.weight).abs().max().item()
     # In 100 steps Adam would move a weight by about lr = 0.003 each; plain steps are smaller by the gradient's size.
     assert 0 < moved < 0.003
     assert (gmf.user_gmf.weight.abs().max() > 0.05).item()
 
 
-def test_a_finished_run_is_read_and_not_computed(home, options, monkeypatch):
-    (first,) = map_runs(plan(["CE"], **options))
-    monkeypatch.setattr(runs, "compute", lambda *a: pytest.fail("computed again"))
-    (second,) = map_runs(plan(["CE"], **options))
+def test_a_finished_run_is_read_and_not_computed(home, tiny, monkeypatch):
+    (first,) = map_runs(plan(["CE"], tiny))
+    monkeypatch.setattr(run_map, "attempt", lambda *a: pytest.fail("computed again"))
+    (second,) = map_runs(plan(["CE"], tiny))
     assert hashes(first) == hashes(second) and second.selected_step == first.selected_step
 
 
-def test_the_reloaded_model_reproduces_its_metrics(home, options):
-    (run,) = map_runs(plan(["CE"], **options))
-    split = runs.load_split(run.settings)
-    task = evaluation.ranking_task(split, split.test, [split.train, split.valid])
-    again = evaluation.evaluate(run.model(), task, (5, 20))
+def test_the_reloaded_model_reproduces_its_metrics(home, tiny):
+    (run,) = map_runs(plan(["CE"], tiny))
+    split = load_split(run.settings)
+    task = ranking_task(split, split.test, [split.train, split.valid])
+    again = evaluate(run.model(), task, (5, 20))
     assert (again["ndcg"] == run.per_user()["ndcg"]).all()
 
 
-def test_the_selected_step_has_the_recorded_test_metrics(home, options):
-    (run,) = map_runs(plan(["T-CE"], **options))
+def test_the_selected_step_has_the_recorded_test_metrics(home, tiny):
+    (run,) = map_runs(plan(["T-CE"], tiny))
     at_selected = run.history.set_index("step").loc[run.selected_step]
     assert at_selected["recall_20_test"] == pytest.approx(run.value("recall", 20), abs=1e-12)
 
 
-def test_what_a_method_does_not_use_does_not_change_it(options):
-    for method, unused in (("CE", ("max_drop_rate", "ramp_steps", "beta")), ("T-CE", ("beta",)), ("R-CE", ("ramp_steps",))):
-        for name in unused:
-            assert plan([method], **options) == plan([method], **options | {name: 0})
-    assert plan(["T-CE"], **options) != plan(["T-CE"], **options | {"max_drop_rate": 0.3})
-
-
-def test_same_bits_in_one_process_and_in_workers_beside_others(home, options, monkeypatch, tmp_path):
-    settings = plan(METHODS, **options | {"backbones": ["GMF", "NeuMF", "CDAE"]})
+def test_same_bits_in_one_process_and_in_workers_beside_others(home, tiny, monkeypatch, tmp_path):
+    settings = plan(PAPER, tiny.having(backbones=["GMF", "NeuMF", "CDAE"], epochs=1))
     here = [hashes(run) for run in map_runs(settings, jobs=1)]
     monkeypatch.setenv("DENOISE_HOME", str(tmp_path / "workers"))
     in_workers = [hashes(run) for run in map_runs(settings, jobs=2)]
@@ -85,35 +84,35 @@ def test_same_bits_in_one_process_and_in_workers_beside_others(home, options, mo
     assert here == in_workers and again == here[:3]
 
 
-def test_a_failed_run_is_named_and_the_others_are_kept(home, options):
-    settings = plan(["CE"], **options | {"seeds": [1, 2, 3]})
-    broken = plan(["CE"], **options | {"lr": 1e30})
+def test_a_failed_run_is_named_and_the_others_are_kept(home, tiny):
+    settings = plan(["CE"], tiny.having(seeds=[1, 2, 3]))
+    broken = plan(["CE"], tiny.having(lr=1e30))
     for jobs in (1, 2):
         with pytest.raises(RuntimeError, match="1 of .* runs failed.*") as error:
             map_runs([settings[jobs - 1], *broken, settings[2]], jobs=jobs)
         assert "GMF CE seed 1" in str(error.value) and "diverged" in str(error.value) and "lr=1e+30" in str(error.value)
-        assert settings[jobs - 1].folder.exists() and not broken[0].folder.exists()
+        assert found(settings[jobs - 1]) and not found(broken[0])
 
 
-def test_runs_that_fail_alike_show_one_traceback(home, options):
-    with pytest.raises(runs.RunsFailed, match="3 of 3") as error:
-        map_runs(plan(["CE"], **options | {"lr": 1e30, "seeds": [1, 2, 3]}), jobs=1)
+def test_runs_that_fail_alike_show_one_traceback(home, tiny):
+    with pytest.raises(RunsFailed, match="3 of 3") as error:
+        map_runs(plan(["CE"], tiny.having(lr=1e30, seeds=[1, 2, 3])), jobs=1)
     message = str(error.value)
     assert message.count("Traceback") == 1 and all(message.count(f"GMF CE seed {seed}: ValueError") == 1 for seed in (1, 2, 3))
     assert message.count("Settings(") == 3
 
 
-def test_a_killed_run_costs_no_other(home, options):
+def test_a_killed_run_costs_no_other(home, tiny):
     """One of two processes is killed in the middle of a long run: the others finish, the next call computes only that."""
-    long, *short = plan(["CE"], **options) + plan(["CE"], **options | {"seeds": [2, 3, 4]})
+    long, *short = plan(["CE"], tiny) + plan(["CE"], tiny.having(seeds=[2, 3, 4]))
     long = replace(long, epochs=20_000)  # minutes, if it were not killed
 
     def workers():  # process_iter minds that one may end while it is looked at
         processes = psutil.process_iter(["ppid", "cmdline"])
-        return [p for p in processes if p.info["ppid"] == os.getpid() and "denoise_lib.workers" in (p.info["cmdline"] or ())]
+        return [p for p in processes if p.info["ppid"] == os.getpid() and "replication.runs.pool" in (p.info["cmdline"] or ())]
 
     def kill_the_long_one():
-        wait_until(lambda: all(run.folder.exists() for run in short) and len(workers()) == 1)
+        wait_until(lambda: all(map(found, short)) and len(workers()) == 1)
         workers()[0].kill()
 
     killer = threading.Thread(target=kill_the_long_one)
@@ -121,118 +120,64 @@ def test_a_killed_run_costs_no_other(home, options):
     with pytest.raises(RuntimeError, match=r"1 of 4 runs failed.*\nGMF CE seed 1: ProcessDied: its process was killed by signal 9 .*memory"):
         map_runs([long, *short], 2)
     killer.join()
-    assert not long.folder.exists() and all(run.folder.exists() for run in short) and not workers()
+    assert not found(long) and all(map(found, short)) and not workers()
 
 
-def test_two_fresh_processes_give_equal_hashes(tmp_path, options):
+def test_two_fresh_processes_give_equal_hashes(tmp_path, tiny):
     code = (
-        "import json, sys\nfrom denoise_lib.runs import *\n"
-        "(run,) = map_runs(plan(['T-CE'], **json.loads(sys.argv[1])))\nprint(json.dumps(run.info['files']))"
+        "import json, sys\nfrom replication.runs.map import map_runs\nfrom replication.runs.parameters import Parameters\n"
+        "from replication.runs.settings import plan\nvalues = Parameters(**json.loads(sys.argv[1]))\n"
+        "(run,) = map_runs(plan(['T-CE'], values))\nprint(json.dumps(run.info['files']))"
     )
     found = set()
     for home in ("one", "two"):
-        command = [sys.executable, "-c", code, json.dumps(options)]
-        environment = {"DENOISE_HOME": str(tmp_path / home), "PATH": ""}
-        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+        command = [sys.executable, "-c", code, tiny.model_dump_json()]
+        environment = {"DENOISE_HOME": str(tmp_path / home), "PATH": "", "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
     assert len(found) == 1
 
 
-def test_warm_users_are_those_with_training_rows(home, options):
-    (run,) = map_runs(plan(["CE"], **options))
+def test_warm_users_are_those_with_training_rows(home, tiny):
+    (run,) = map_runs(plan(["CE"], tiny))
     rows = run.metrics.query("part == 'test' and metric == 'recall' and k == 5").set_index("users")
-    split = datasets.load("toy")
+    split = public.load("toy")
     assert rows.loc["all", "n_users"] == len(np.unique(split.test.users)) == rows.loc["warm", "n_users"]
 
 
-def test_ids_depend_on_settings_data_and_version(home, options, monkeypatch):
-    (settings,) = plan(["CE"], **options)
-    original = settings.id()
-    assert original.startswith("gmf-ce-seed1-")
-    monkeypatch.setattr(settings_module, "RESULT_VERSION", -1)
-    assert settings.id() != original
-    monkeypatch.undo()
-    monkeypatch.setenv("DENOISE_HOME", str(home))
-    monkeypatch.setattr(datasets, "checksums", lambda name: {"other": "data"})
-    assert settings.id() != original
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"backbones": ["GMFF"]}, "'GMFF' is not one of GMF"),
-        ({"protocol": "faithful"}, "protocol"),
-        ({"device": "tpu"}, "device"),
-        ({"seeds": []}, "seeds"),
-        ({"seeds": [1, 1]}, "seeds"),
-        ({"seeds": [-1]}, "seed"),
-        ({"top_k": [0]}, "top_k"),
-        ({"epochs": 0}, "epochs"),
-        ({"epochs": {"NeuMF": 3}}, "not GMF"),
-        ({"max_drop_rate": 1.0}, "max_drop_rate"),
-        ({"beta": -1}, "beta"),
-        ({"lr": 0}, "lr"),
-    ],
-)
-def test_settings_out_of_range(options, change, message):
-    with pytest.raises(ValueError, match=message):
-        plan(METHODS, **options | change)
-
-
-def test_a_failure_begins_with_its_cause(home, options):
+def test_a_failure_begins_with_its_cause(home, tiny):
     with pytest.raises(RuntimeError) as error:
-        map_runs(plan(["T-CE"], **options | {"max_drop_rate": 0.999, "ramp_steps": 1}), jobs=1)
+        map_runs(plan(["T-CE"], tiny.having(max_drop_rate=0.999, ramp_steps=1)), jobs=1)
     assert "keeps nothing of a batch" in "\n".join(str(error.value).splitlines()[:3])
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_waits_for_those_it_starts_from_and_says_that_they_failed(home, options, jobs):
-    (sound,), (broken,) = plan(["CE"], **options), plan(["T-CE"], **options | {"max_drop_rate": 0.999, "ramp_steps": 1})
+def test_a_run_waits_for_those_it_starts_from_and_says_that_they_failed(home, tiny, jobs):
+    (sound,), (broken,) = plan(["CE"], tiny), plan(["T-CE"], tiny.having(max_drop_rate=0.999, ramp_steps=1))
     known = replace(sound, strategy="fine-tuning", known_share=0.2, epochs=1)
     follows, orphan = replace(known, pretrained=(sound,)), replace(known, pretrained=(broken,))
-    assert runs.distinct([follows, orphan, sound]) == [sound, broken, follows, orphan]
-    with pytest.raises(runs.RunsFailed, match="2 of 4 runs failed") as error:
+    assert distinct([follows, orphan, sound]) == [sound, broken, follows, orphan]
+    with pytest.raises(RunsFailed, match="2 of 4 runs failed") as error:
         map_runs([follows, orphan, sound], jobs=jobs)
     assert f"it starts from {broken.name}, which failed" in str(error.value)
-    assert runs.found(sound) and runs.found(follows)
+    assert found(sound) and found(follows)
 
 
-def test_a_run_that_records_more_stands_for_the_one_that_does_not(options):
-    (plain,) = plan(["CE"], **options)
-    (with_diagnostics,) = plan(["CE"], **options, diagnostics=True)
-    tuned = replace(plain, strategy="fine-tuning", known_share=0.2, pretrained=(plain,))
-    assert runs.distinct([tuned, plain, with_diagnostics]) == [with_diagnostics, tuned]
-    assert runs.distinct([tuned]) == [plain, tuned]
-
-
-def test_results_do_not_make_the_code_dirty(tmp_path, monkeypatch):
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for name in ("denoise_lib/code.py", "results/toy/runs.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(paths, "PROJECT", tmp_path)
-    clean = environment._commit()
-    (tmp_path / "results/toy/runs.csv").write_text("2")
-    assert environment._commit() == clean and "dirty" not in clean
-    (tmp_path / "denoise_lib/code.py").write_text("2")
-    assert environment._commit() == f"{clean}-dirty"
-
-
-def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, options, monkeypatch):
-    settings = plan(["CE"], **options | {"seeds": [1, 2, 3]})
+def test_auto_runs_as_many_side_by_side_as_cores_and_memory_allow(home, tiny, monkeypatch):
+    settings = plan(["CE"], tiny.having(seeds=[1, 2, 3]))
     n_parameters = 300 * 8 + 150 * 8 + 8 + 1  # two tables, the output layer and its bias
     one = (512 << 20) + 24 * n_parameters
-    monkeypatch.setattr(runs.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(run_map.joblib, "cpu_count", lambda: 8)
     for free, threads, expected in [(100 * one, 1, 8), (100 * one, 4, 2), (3 * one, 1, 3), (one // 2, 1, 1), (one, 16, 1)]:
-        monkeypatch.setattr(runs.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
-        assert runs._side_by_side([replace(run, threads=threads) for run in settings]) == expected
+        monkeypatch.setattr(run_map.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
+        assert run_map._side_by_side([replace(run, threads=threads) for run in settings]) == expected
 
 
-def test_runs_side_by_side_say_where_they_are(home, options):
-    planned = plan(["CE"], **options | {"seeds": [1, 2], "eval_every": 1})  # many messages at once must not hold up the last
+def test_runs_side_by_side_say_where_they_are(home, tiny):
+    planned = plan(["CE"], tiny.having(seeds=[1, 2], eval_every=1))  # many messages at once must not hold up the last
+    public.ensure("toy")
     said = []
-    ended = list(workers.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True))
+    ended = list(pool.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True))
     assert {run.seed for run, failure in ended if failure is None} == {1, 2}
     for run in map_runs(planned):
         points = run.history[["step", "valid_loss"]].to_numpy().tolist()

@@ -6,7 +6,7 @@ import torch
 from conftest import make_split
 from torch import nn
 
-from denoise_lib import train
+from denoise_lib import checkpoint, optimizer, train
 from denoise_lib.losses import cross_entropy, truncated_cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
 from denoise_lib.sampling import sample_negatives
@@ -193,7 +193,7 @@ def test_large_tables_get_the_same_training(monkeypatch):
     split = make_split(n_users=700)
     plain, kept = gmf(split), gmf(split)
     tables = []
-    original = train._fast_tables
+    original = optimizer.fast_tables
     fit(kept, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
     assert 700 > 8 * 64 and not kept.user_gmf.sparse
 
@@ -201,7 +201,7 @@ def test_large_tables_get_the_same_training(monkeypatch):
         tables.append(model)
         return original(model, 10**9)
 
-    monkeypatch.setattr(train, "_fast_tables", dense)
+    monkeypatch.setattr(train, "fast_tables", dense)
     fit(plain, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
     assert tables
     for name, value in plain.state_dict().items():
@@ -211,7 +211,7 @@ def test_large_tables_get_the_same_training(monkeypatch):
 @pytest.mark.parametrize("stop_at", [4, 8, 12, 20])
 @pytest.mark.parametrize("make", [gmf, cdae])
 def test_a_stopped_run_continues_to_the_same_bits(split, tmp_path, monkeypatch, make, stop_at):
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
     whole = make(split)
     expected = fit(whole, split, ce, **SMALL)
 
@@ -222,29 +222,29 @@ def test_a_stopped_run_continues_to_the_same_bits(split, tmp_path, monkeypatch, 
         if step == stop_at:
             raise Killed
 
-    checkpoint = tmp_path / "checkpoint.pt"
+    file = tmp_path / "checkpoint.pt"
     with pytest.raises(Killed):
-        fit(make(split), split, ce, checkpoint=checkpoint, progress=kill, **SMALL)
-    assert checkpoint.exists()
+        fit(make(split), split, ce, checkpoint=file, progress=kill, **SMALL)
+    assert file.exists()
     continued, steps = make(split, seed=9), []
-    history = fit(continued, split, ce, checkpoint=checkpoint, progress=lambda step, *_: steps.append(step), **SMALL)
+    history = fit(continued, split, ce, checkpoint=file, progress=lambda step, *_: steps.append(step), **SMALL)
     assert steps[0] == stop_at + 4  # nothing is done twice
     assert history.frame.equals(expected.frame) and history.selected_step == expected.selected_step
     assert_same(weights(whole), weights(continued))
 
 
 def test_a_checkpoint_cut_short_starts_over(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
-    checkpoint = tmp_path / "checkpoint.pt"
-    expected = fit(gmf(split), split, ce, checkpoint=checkpoint, **SMALL)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
+    file = tmp_path / "checkpoint.pt"
+    expected = fit(gmf(split), split, ce, checkpoint=file, **SMALL)
+    file.write_bytes(file.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="starts from its beginning"):
-        history = fit(gmf(split), split, ce, checkpoint=checkpoint, **SMALL)
+        history = fit(gmf(split), split, ce, checkpoint=file, **SMALL)
     assert history.frame.equals(expected.frame)
 
 
 def test_a_checkpoint_of_another_run_is_refused(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
     fit(gmf(split), split, ce, checkpoint=tmp_path / "c.pt", **SMALL)
     with pytest.raises(ValueError, match="other settings"):
         fit(gmf(split), split, ce, checkpoint=tmp_path / "c.pt", **SMALL | {"lr": 0.5})

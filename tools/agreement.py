@@ -21,24 +21,25 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from denoise_lib import report, runs
-from denoise_lib.statistics import holm
+from replication.methods import PAPER
+from replication.report.figures import histories
+from replication.report.publish import publish_figure, publish_table
+from replication.report.statistics import holm
+from replication.report.tables import runs_table, values_of
+from replication.runs.map import map_runs
+from replication.runs.parameters import Parameters
+from replication.runs.settings import plan
+from replication.sources import public
+from replication.support import paths
 
 DATASET = "ml100k_sgdl"
-EPOCHS = {"GMF": 50, "NeuMF": 30}
-SEEDS = list(range(1, 13))
-SETTINGS = dict(
-    dataset=DATASET, protocol="authors", epochs=EPOCHS, batch_size=1024, lr=0.001, n_negatives=1, eval_every=100,
-    top_k=[5, 20], test_curve=False, dim=32, n_layers=3, hidden_dim=200, corruption=0.5, max_drop_rate=0.1,
-    ramp_steps=2000, beta=0.25, threads=1, device="cpu",
+OURS = Parameters(  # and the defaults of the others, with which their code was run as well
+    dataset=DATASET, expected={}, backbones=["GMF", "NeuMF"], seeds=list(range(1, 13)), protocol="authors",
+    epochs={"GMF": 50, "NeuMF": 30}, test_curve=False, ramp_steps=2000, device="cpu",
 )  # fmt: skip
+THEIRS = ("authors_runs.csv", "authors_curves.csv")
 MAX_METRIC, MAX_STEP, MAX_CURVE = 0.03, 0.15, 0.05  # relative differences
 CELL = ["backbone", "method"]
-
-
-def planned(backbones=tuple(EPOCHS), seeds=tuple(SEEDS), **changed) -> list[runs.Settings]:
-    """Our runs."""
-    return runs.plan(runs.METHODS, **SETTINGS | dict(backbones=list(backbones), seeds=list(seeds)) | changed)
 
 
 def compare_metrics(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
@@ -52,14 +53,11 @@ def compare_metrics(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
         if cell not in by_cell:
             continue
         us, them = group["value"], by_cell[cell]["value"]
-        row = dict(zip([*CELL, "metric", "k"], cell))
-        row |= dict(
-            ours=us.mean(), sd=us.std(), n=len(us), theirs=them.mean(), sd_theirs=them.std(), n_theirs=len(them)
-        )
-        rows.append(
-            row | dict(difference=us.mean() / them.mean() - 1, p=stats.ttest_ind(us, them, equal_var=False).pvalue)
-        )
-    table = pd.DataFrame(rows)
+        p = stats.ttest_ind(us, them, equal_var=False).pvalue
+        of_ours, of_theirs = (values.agg(["mean", "std", "size"]) for values in (us, them))
+        rows.append([*cell, *of_ours, *of_theirs, us.mean() / them.mean() - 1, p])
+    columns = [*CELL, "metric", "k", "ours", "sd", "n", "theirs", "sd_theirs", "n_theirs", "difference", "p"]
+    table = pd.DataFrame(rows, columns=columns).astype({"n": int, "n_theirs": int})
     table["p_holm"] = holm(table["p"])
     table["differs"] = (table["p_holm"] < 0.05) & (table["difference"].abs() > MAX_METRIC)
     return table
@@ -105,35 +103,35 @@ def curves_figure(table: pd.DataFrame) -> Figure:
 
 def read_theirs(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Their metrics (tidy), selected steps and curves."""
-    table = pd.read_csv(folder / "authors_runs.csv")
+    table, curve = (pd.read_csv(folder / name) for name in THEIRS)
     metrics = table.melt([*CELL, "seed"], [f"{m}_{k}" for m in ("recall", "ndcg") for k in (5, 20)])
     metrics[["metric", "k"]] = metrics["variable"].str.split("_", expand=True)
-    curve = pd.read_csv(folder / "authors_curves.csv").rename(columns={"valid_loss_sum": "valid_loss"})
-    return metrics.astype({"k": int}), table, curve
+    return metrics.astype({"k": int}), table, curve.rename(columns={"valid_loss_sum": "valid_loss"})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="holds authors_runs.csv and authors_curves.csv")
-    parser.add_argument("--jobs", type=int, default=None, help="runs side by side (default: one per core)")
+    parser.add_argument("folder", type=Path, help=f"holds {' and '.join(THEIRS)}")
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as fit)")
     arguments = parser.parse_args()
+    needed = [*(arguments.folder / name for name in THEIRS), *public.files_of(DATASET)]
+    if missing := [paths.shown(file) for file in needed if not file.is_file()]:
+        parser.error(f"there is no {', no '.join(missing)}")
     their_metrics, their_runs, their_curves = read_theirs(arguments.folder)
 
-    done = runs.map_runs(planned(), arguments.jobs or "auto", label="our runs")
-    history = report.histories(done)
-    metrics = compare_metrics(report.values_of(done), their_metrics)
-    steps = compare_steps(report.runs_table(done), their_runs)
-    curve = compare_curves(history, their_curves, steps)
+    done = map_runs(plan(PAPER, OURS), arguments.jobs or "auto", label="our runs")
+    metrics = compare_metrics(values_of(done), their_metrics)
+    steps = compare_steps(runs_table(done), their_runs)
+    curve = compare_curves(histories(done), their_curves, steps)
 
     largest = curve[curve["compared"]].assign(largest=lambda rows: rows["difference"].abs()).groupby(CELL, sort=False)
     selection = steps.merge(largest["largest"].max().rename("largest_curve_difference").reset_index(), on=CELL)
     selection["differs"] |= selection["largest_curve_difference"] > MAX_CURVE
-    note = f"theirs: {int(metrics['n_theirs'].max())} runs of the authors' code; ours: {len(SEEDS)} seeds, protocol: authors"
-    report.publish_table(metrics.round(4), DATASET, "agreement", note)
-    report.publish_table(selection.round(4), DATASET, "agreement_selection", note)
-    report.publish_figure(
-        curves_figure(curve), curve, DATASET, "agreement_curves", "Our mean validation loss over theirs"
-    )
+    seeds = f"theirs: {metrics['n_theirs'].max()} runs of the authors' code; ours: {len(OURS.seeds)} seeds"
+    publish_table(metrics.round(4), DATASET, "agreement", f"{seeds}, protocol: authors")
+    publish_table(selection.round(4), DATASET, "agreement_selection", f"{seeds}, protocol: authors")
+    about = "Our mean validation loss over theirs"
+    publish_figure(curves_figure(curve), curve, DATASET, "agreement_curves", about)
     print(metrics.round(4).to_string(), selection.round(4).to_string(), sep="\n\n")
     found = int(metrics["differs"].sum() + selection["differs"].sum())
     print(f"\n{len(metrics)} metrics, {len(selection)} selected steps and curves compared: {found} differ")

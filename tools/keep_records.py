@@ -8,18 +8,21 @@ A record is a run's settings, environment, history and test means, without weigh
 
 import argparse
 
-from denoise_lib import params, runs, studies
+from replication.runs.parameters import datasets, resolve
+from replication.runs.settings import plan
+from replication.runs.store import folder_of, keep_record
+from replication.sources import public
+from replication.studies import diagnostics
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset")
-    dataset = parser.parse_args().dataset
-    values = params.read(dataset)
-    planned = list(dict.fromkeys(runs.plan(runs.METHODS, **params.of_runs(values)) + studies.planned(values)))
-    finished = [run for run in planned if run.folder.exists()]
+    parser.add_argument("dataset", choices=datasets())
+    parameters = resolve(parser.parse_args().dataset)
+    planned = dict.fromkeys(plan(parameters.all_methods(), parameters) + diagnostics.planned(parameters))
+    finished = [run for run in planned if public.is_prepared(run.dataset) and folder_of(run).exists()]
     for run in finished:
-        runs.keep_record(run)
+        keep_record(run)
     print(f"{len(finished)} of {len(planned)} runs are finished; their records are kept")
 
 

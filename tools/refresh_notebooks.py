@@ -10,21 +10,19 @@ import os
 import sys
 import tempfile
 
-from denoise_lib import params
-from denoise_lib.notebooks import execute
+from replication.app.notebooks import execute
+from replication.support import paths
 
 
 def main() -> None:
-    names = [text.stem for text in params.notebooks()]
+    texts = {text.stem: text for text in paths.NOTEBOOKS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebook", nargs="*", choices=[[], *names], default=[], help="default: all of them")
-    chosen = parser.parse_args().notebook or names
+    parser.add_argument("notebook", nargs="*", choices=[[], *texts], default=[], help="default: all of them")
     with tempfile.TemporaryDirectory() as home:
         os.environ["DENOISE_HOME"] = home
-        for text in params.notebooks():
-            if text.stem in chosen:
-                print(f"{text.name} …", file=sys.stderr)
-                execute(text, text.with_suffix(".ipynb"), {})
+        for name in parser.parse_args().notebook or texts:
+            print(f"{name} …", file=sys.stderr)
+            execute(texts[name], texts[name].with_suffix(".ipynb"), {})
 
 
 if __name__ == "__main__":

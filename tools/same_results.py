@@ -4,7 +4,8 @@
     DENOISE_HOME=/tmp/after ./run_all.sh toy         # with the other
     python tools/same_results.py /tmp/before /tmp/after
 
-Values are compared as text, to the last digit; the columns id, commit and seconds may differ. Exit status 1 where anything does.
+Values are compared as text, to the last digit; the columns id, commit and seconds may differ. Exit status 1 where
+anything else does.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show them."""
+"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show
+them."""
 
 import argparse
 import os
@@ -83,9 +84,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     changes = _changes(options)
     if options.new:
         if options.dataset or set(changes) - {"columns", "clean_from"}:
-            raise ValueError(
-                "--new takes a name and a file, and of --set columns and clean_from; the rest goes into the file it writes"
-            )
+            raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
         print(_new_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
@@ -144,8 +143,8 @@ def _planned(chosen: Parameters, full: bool) -> list[Settings]:
 
 
 def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[str]) -> bool:
-    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by side:
-    they find every run on disk and write files of their own. False where something failed."""
+    """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
+    side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
     from replication.report import verdicts
 

@@ -16,7 +16,8 @@ from replication.sources import own_table, public
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m replication doctor``: 0, or 1 where a finding makes results invalid, or 2 where nothing could be read."""
+    """``python -m replication doctor``: 0, or 1 where a finding makes results invalid, or 2 where nothing could be
+    read."""
     parser = argparse.ArgumentParser(
         prog="python -m replication doctor",
         description="Examines a split or a table of interactions: what was found, how many, what it does to the metrics, what "

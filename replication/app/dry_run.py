@@ -28,50 +28,50 @@ N_TIMED, N_RANKED = 40, 100  # steps and users
 
 def describe(parameters: Parameters, planned: list[Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
-    name, expected = parameters.dataset, parameters.expected
-    is_there = public.is_prepared(name)
+    sizes, groups = _sizes(parameters.expected), {}
+    for run in planned:
+        groups.setdefault(run.backbone, []).append(run)
+    n_finished = sum(bool(found(run)) for run in planned)
     lines = [
-        f"{name}: {len(planned)} runs" + (f", {sum(bool(found(run)) for run in planned)} finished" if is_there else "")
+        f"{parameters.dataset}: {len(planned)} runs, {n_finished} finished",
+        f"  {_missing_files(parameters)}",
+        "  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()),
+        f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}",
     ]
-    missing = [] if is_there else [paths.shown(file) for file in public.files_of(name) if not file.is_file()]
-    gets_them = (
-        f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
-    )
-    lines.append(
-        f"  missing files: {', '.join(missing)}; the first run {gets_them}" if missing else "  no file is missing"
-    )
-    sizes = _sizes(expected)
-    lines.append("  timed on generated data of " + ", ".join(f"{count:,} {what}" for what, count in sizes.items()))
-    lines.append(f"  {'backbone':10}{'runs':>5}{'steps':>9}{'parameters':>13}{'memory':>9}{'a step':>9}{'a run':>10}")
-    processes = multiprocessing.get_context(
-        "forkserver"
-    )  # forked from one that has imported everything, which takes seconds
+    # Each backbone has a process of its own, whose peak memory is the backbone's, forked from one that has imported
+    # everything, which takes seconds.
+    processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["torch._dynamo", "replication.app.dry_run"])
     total = 0.0
-    for backbone in dict.fromkeys(run.backbone for run in planned):
-        group = [run for run in planned if run.backbone == backbone]
+    for backbone, group in groups.items():
         probe = replace(next(run for run in group if run.method == "CE"), pretrained=())
-        with ProcessPoolExecutor(
-            1, mp_context=processes
-        ) as pool:  # one of its own, so that its peak memory is this backbone's
+        with ProcessPoolExecutor(1, mp_context=processes) as pool:
             cost = pool.submit(_measure, probe, sizes).result()
         steps = probe.epochs * steps_per_epoch(sizes["train"], probe.n_negatives, probe.batch_size)
-        all_seconds = sum(_seconds(run, cost, sizes) for run in group)
-        seconds = all_seconds / len(group)
-        total += all_seconds
+        seconds = sum(_seconds(run, cost, sizes) for run in group)
+        total += seconds
         lines.append(
             f"  {backbone:10}{len(group):5}{steps:9,}{cost['parameters']:13,}{cost['memory'] / 2**30:6.1f} GB"
-            f"{cost['step'] * 1000:6.1f} ms{_duration(seconds):>10}"
+            f"{cost['step'] * 1000:6.1f} ms{_duration(seconds / len(group)):>10}"
         )
-    jobs = parameters.jobs if parameters.jobs != "auto" else max(1, joblib.cpu_count() // planned[0].threads)
-    lines.append(
-        f"  all runs from nothing: about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top"
-    )
-    return "\n".join(lines)
+    jobs = max(1, joblib.cpu_count() // planned[0].threads) if parameters.jobs == "auto" else parameters.jobs
+    whole = f"about {_duration(total / jobs)} with {jobs} side by side, start-up and notebooks on top"
+    return "\n".join([*lines, f"  all runs from nothing: {whole}"])
+
+
+def _missing_files(parameters: Parameters) -> str:
+    files = public.files_of(parameters.dataset)
+    missing = [paths.shown(file) for file in files if not file.is_file()]
+    if public.is_prepared(parameters.dataset) or not missing:
+        return "no file is missing"
+    table = parameters.ratings and paths.shown(Path(parameters.ratings))
+    how = f"makes them from {table}" if table else "tries to get them"
+    return f"missing files: {', '.join(missing)}; the first run {how}"
 
 
 def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> float:
-    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on everything."""
+    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on
+    everything."""
     steps = run.epochs * steps_per_epoch(sizes["train"], run.n_negatives, run.batch_size)
     points = steps // run.eval_every
     rankings = points * bool(run.test_curve or run.diagnostics) * sizes["test_users"]
@@ -89,7 +89,8 @@ def _sizes(expected: dict[str, int]) -> dict[str, int]:
 
 
 def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
-    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh process."""
+    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh
+    process."""
     torch.set_num_threads(run.threads)
     rng = np.random.default_rng(0)
     n_users, n_items = sizes["users"], sizes["items"]

@@ -18,8 +18,8 @@ N_STEPS = 6_000  # of a run on a new data set; ours, between ml100k's 3,140 (Neu
 def write_params(
     name: str, ratings: str, columns: dict[str, str] | None = None, clean_from: float | None = None
 ) -> tuple[Path, list[str]]:
-    """Inspects a table and writes ``params/<name>.yaml`` for it, with comments. Returns the file, and what a reader should
-    know of the table.
+    """Inspects a table and writes ``params/<name>.yaml`` for it, with comments. Returns the file, and what a reader
+    should know of the table.
 
     Raises:
         ValueError: a name that is taken or is no word, or what :func:`read_table` refuses.

@@ -44,15 +44,15 @@ def execute(source: Path, target: Path, values: dict) -> None:
             + f"\n\n{error.ename}: {message}\n\nThe notebook as far as it came: {_relative(partial)}"
         ) from None
     except DeadKernelError:
-        raise NotebookFailed(
-            f"{target.stem}: its kernel died, killed by hand or for want of memory; fewer --jobs need less. Finished runs are kept"
-        ) from None
+        why = "its kernel died, killed by hand or for want of memory; fewer --jobs need less. Finished runs are kept"
+        raise NotebookFailed(f"{target.stem}: {why}") from None
     nbformat.write(clean(nbformat.read(partial, as_version=4)), partial)
     partial.replace(target)
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress bar."""
+    """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress
+    bar."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # so does JupyterLab when it saves the pair

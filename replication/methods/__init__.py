@@ -21,8 +21,8 @@ def _reweighted(beta: float):
     return lambda logits, labels, step: reweighted_cross_entropy(logits, labels, beta)
 
 
-# Controls for T-CE have its schedule and drop as many positives, chosen by something else. If T-CE works because it drops
-# *false* positives, dropping at random must do less, and dropping the flagged ones more.
+# Controls for T-CE have its schedule and drop as many positives, chosen by something else. If T-CE works because it
+# drops *false* positives, dropping at random must do less, and dropping the flagged ones more.
 _ALL = (
     Method("CE", "plain cross-entropy, the normal training", Style("#000000", "s"), _plain),
     Method(

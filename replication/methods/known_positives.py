@@ -46,8 +46,8 @@ STRATEGIES = {
 def known_positives(split: Split, share: float, seed: int) -> Interactions:
     """The extra feedback: ``round(share * n)`` of the n true positives of the training part, drawn without replacement.
 
-    The draws of one seed are nested: what a share knows, a larger one knows too. A pair that validation or test hold as well
-    is never drawn, so nothing of what is evaluated is given away.
+    The draws of one seed are nested: what a share knows, a larger one knows too. A pair that validation or test hold as
+    well is never drawn, so nothing of what is evaluated is given away.
 
     Raises:
         ValueError: a share outside (0, 1], a training part without flags, or nothing to draw.
@@ -74,11 +74,13 @@ def on_known(split: Split, share: float, seed: int) -> Split:
 
 
 def known_weights(split: Split, share: float, seed: int, weight: float) -> np.ndarray:
-    """What is added to the weight 1 of each training row, float ``(n,)``: ``weight - 1`` for a known true positive, else 0."""
+    """What is added to the weight 1 of each training row, float ``(n,)``: ``weight - 1`` for a known true positive,
+    else 0."""
     known = split.matrix(known_positives(split, share, seed))
     return (weight - 1) * np.asarray(known[split.train.users, split.train.items], dtype=np.float64).ravel()
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, added: Tensor) -> Tensor:
-    r"""The mean :math:`\sum_j (1 + a_j) \ell_j / \sum_j (1 + a_j)` of a batch; ``added`` ``(B,)`` is of :func:`known_weights`."""
+    r"""The mean :math:`\sum_j (1 + a_j) \ell_j / \sum_j (1 + a_j)` of a batch; ``added`` ``(B,)`` is of
+    :func:`known_weights`."""
     return ((1 + added) * cross_entropies(logits, labels)).sum() / (1 + added).sum()

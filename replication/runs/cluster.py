@@ -14,10 +14,11 @@ from replication.sources import public
 
 
 def on_cluster(missing: list[Settings], scheduler: str) -> Iterator[tuple[Settings, str | None]]:
-    """Computes runs on a Dask cluster. A data set travels once to each worker, what a run gives comes back and is written
-    here, and a run whose worker dies is given to another one, three times.
+    """Computes runs on a Dask cluster. A data set travels once to each worker, what a run gives comes back and is
+    written here, and a run whose worker dies is given to another one, three times.
 
-    The result is the same to the last bit as on a single machine of the same kind. docs/cluster.md says how to start one.
+    The result is the same to the last bit as on a single machine of the same kind. docs/cluster.md says how to start
+    one.
     """
     try:
         from distributed import Client, as_completed

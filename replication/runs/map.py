@@ -15,12 +15,14 @@ from replication.runs.compute import RunsFailed, attempt
 from replication.runs.recipe import empty_model, load_split
 from replication.runs.settings import Settings
 from replication.runs.store import Run, found, load_run
+from replication.sources import public
 
 
 def map_runs(
     settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
 ) -> list[Run]:
-    """Computes the runs that are not on disk yet, by :func:`compute_missing`, and returns all in the order asked for."""
+    """Computes the runs that are not on disk yet, by :func:`compute_missing`, and returns all in the order asked
+    for."""
     compute_missing(settings, jobs, label, use_records)
     return [load_run(run, found(run, use_records)) for run in settings]
 
@@ -32,7 +34,8 @@ def compute_missing(
 
     Args:
         settings: the runs; repeated ones are computed once.
-        jobs: runs side by side; ``"auto"``: as many as the machine's cores, at ``threads`` each, and its free memory allow.
+        jobs: runs side by side; ``"auto"``: as many as the machine's cores, at ``threads`` each, and its free memory
+            allow.
         label: of the progress bar.
         use_records: a run that is not on disk but has a record is read from it and not computed.
 
@@ -44,7 +47,8 @@ def compute_missing(
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:
-    """Each run once, first those that others start from. A run is left out where another of them records the same and more."""
+    """Each run once, first those that others start from. A run is left out where another of them records the same and
+    more."""
     every = dict.fromkeys([*(first for run in settings for first in run.pretrained), *settings])
     stood_for = {replace(run, diagnostics=None) for run in every if run.diagnostics}
     return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
@@ -53,6 +57,8 @@ def distinct(settings: list[Settings]) -> list[Settings]:
 def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
     if not missing:
         return
+    for dataset in {run.dataset for run in missing}:
+        public.ensure(dataset)
     jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
     failures = []
     # Backbones differ in length: the time that remains is told by the mean so far, not by the latest runs.
@@ -93,7 +99,8 @@ def _described(failures: list[tuple[Settings, str]]) -> str:
 
 
 def _side_by_side(missing: list[Settings]) -> int:
-    """How many of these runs the machine's cores, its free memory and that of the GPU they use have room for; at least one."""
+    """How many of these runs the machine's cores, its free memory and that of the GPU they use have room for; at least
+    one."""
     by_cores = joblib.cpu_count() // missing[0].threads
     largest = max(map(_memory_of, {(run.dataset, run.backbone): run for run in missing}.values()))
     free = [psutil.virtual_memory().available]
@@ -103,8 +110,8 @@ def _side_by_side(missing: list[Settings]) -> int:
 
 
 def _memory_of(run: Settings) -> int:
-    """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments of Adam,
-    the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
+    """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments
+    of Adam, the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
     try:
         n_parameters = sum(weights.numel() for weights in empty_model(run, load_split(run)).parameters())
     except Exception:  # a backbone of the user's that cannot be built: its runs will say so, the others are computed

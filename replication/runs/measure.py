@@ -1,4 +1,5 @@
-"""What a run records: its final metrics, and probes at its evaluation points. For analysis: nothing here changes a weight."""
+"""What a run records: its final metrics, and probes at its evaluation points. For analysis: nothing here changes a
+weight."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -105,14 +106,15 @@ class DropCounter:
 def diagnostic_probes(
     split: Split, ks: Sequence[int], n_negatives: int, seed: int, drops: DropCounter | None = None
 ) -> dict[str, Callable]:
-    """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`. What needs flags is left out where there are none.
+    """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`. What needs flags is left out where
+    there are none.
 
     - ``recall_<k>_test``, ``ndcg_<k>_test``: as :func:`test_metrics`;
     - ``recall_<k>_valid``, ``recall_<k>_valid_clean``: on all validation rows, and on the true positives among them;
-    - ``valid_ce``, ``valid_ce_clean``: plain cross-entropy of the validation rows that ``protocol: corrected`` uses, and
-      of its true positives and their negatives;
-    - ``loss_true``, ``loss_false``: mean cross-entropy of true and of false positives of the training part, over a fixed
-      sample of at most ``ROWS``;
+    - ``valid_ce``, ``valid_ce_clean``: plain cross-entropy of the validation rows that ``protocol: corrected`` uses,
+      and of its true positives and their negatives;
+    - ``loss_true``, ``loss_false``: mean cross-entropy of true and of false positives of the training part, over a
+      fixed sample of at most ``ROWS``;
     - what :class:`DropCounter` reads.
     """
     measures = [_ranking(split, ks), _validation_loss(split, n_negatives, seed)]
@@ -124,8 +126,8 @@ def diagnostic_probes(
 
 
 def _ranking(split: Split, ks) -> tuple[Callable, list[str]]:
-    """Test and validation metrics from one ranking, which leaves out the training items only and is long enough that the
-    validation items can be taken out of it afterwards: scoring is what costs."""
+    """Test and validation metrics from one ranking, which leaves out the training items only and is long enough that
+    the validation items can be taken out of it afterwards: scoring is what costs."""
     valid = validation_sample(split)
     truths = {"valid": valid}
     if valid.is_clean is not None and valid.is_clean.any():

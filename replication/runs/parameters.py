@@ -1,4 +1,5 @@
-"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked object.
+"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked
+object.
 
 The command line, every notebook, the tools and the benchmarks call :func:`resolve`.
 """
@@ -64,8 +65,8 @@ class DataParameters(BaseModel):
 
 
 class RunParameters(BaseModel):
-    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a map
-    from backbone to value."""
+    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a
+    map from backbone to value."""
 
     backbones: list[str] = _about(f"of {', '.join(BACKBONES)}", ["GMF", "NeuMF", "CDAE"])
     seeds: list[Whole] | dict[str, list[Whole]] = _about("one run each; intervals are over them")
@@ -190,7 +191,8 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return _checked(self.model_dump() | values, self.dataset)
 
     def changes(self) -> dict[str, tuple]:
-        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the file."""
+        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the
+        file."""
         now, no_matter = self.model_dump(), CHANGE_NO_RESULT + ADD_ROWS
         names = [name for name in self._released if name not in no_matter and now[name] != self._released[name]]
         return {name: (now[name], self._released[name]) for name in names}
@@ -217,7 +219,8 @@ def resolve(dataset: str, changes: dict | None = None, where: str = "changes") -
     """The parameters of a data set: its file, with some values changed. ``where`` names the changes in an error.
 
     Raises:
-        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is valid.
+        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is
+            valid.
     """
     file = paths.PARAMS / f"{dataset}.yaml"
     if not file.is_file():
@@ -260,7 +263,8 @@ def assigned(assignments: list[str]) -> dict:
 
 
 def described() -> list[tuple[str, str, str, str]]:
-    """Name, type, default (empty where the file must say it) and meaning of every parameter, in the order of their groups."""
+    """Name, type, default (empty where the file must say it) and meaning of every parameter, in the order of their
+    groups."""
     rows = []
     for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters):
         for name, field in group.model_fields.items():

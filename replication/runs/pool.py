@@ -59,7 +59,8 @@ def outcomes(
 
 
 class _Worker:
-    """One process, this module run as a script: it reads settings from its input and writes what happened to its output."""
+    """One process, this module run as a script: it reads settings from its input and writes what happened to its
+    output."""
 
     def __init__(self):
         command = [sys.executable, "-m", "replication.runs.pool"]
@@ -100,8 +101,8 @@ class _Worker:
 
 
 def _work() -> None:
-    """The worker: computes the runs that come in and ends as soon as its input does, so that no worker outlives its parent,
-    whatever ended that: nothing trains on unseen."""
+    """The worker: computes the runs that come in and ends as soon as its input does, so that no worker outlives its
+    parent, whatever ended that: nothing trains on unseen."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
     answers = Connection(os.dup(sys.stdout.fileno()), readable=False)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything prints is no answer

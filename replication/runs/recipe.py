@@ -90,8 +90,8 @@ def load_split(run: Settings) -> Split:
 
 
 def seen_split(run: Settings, data: Split) -> Split:
-    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose`` has
-    made-up false positives in the place of the flagged ones."""
+    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose``
+    has made-up false positives in the place of the flagged ones."""
     split = data.without_duplicates() if run.protocol == "corrected" else data
     if run.dose is not None:
         split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
@@ -107,8 +107,8 @@ def training_split(run: Settings, split: Split) -> Split:
 
 
 def passes(run: Settings, split: Split) -> int:
-    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as ``epochs``
-    passes over the whole training part."""
+    """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as
+    ``epochs`` passes over the whole training part."""
     if not _on_known(run):
         return run.epochs
     return round(run.epochs * _steps_of_a_pass(run, split) / _steps_of_a_pass(run, training_split(run, split)))
@@ -125,7 +125,8 @@ def _steps_of_a_pass(run: Settings, split: Split) -> int:
 
 
 def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
-    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts from.
+    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts
+    from.
 
     ``split`` is that of :func:`load_split`. CDAE reads the whole training part also where it trains on known positives
     only, since they are too few to tell users apart.

@@ -14,6 +14,10 @@ from replication.methods.method import Method
 from replication.runs.parameters import Parameters
 
 RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
+OPTIONS = {  # of all backbones and methods, in the order in which tables show them
+    "backbone_options": [name for backbone in BACKBONES.values() for name in backbone.options],
+    "method_options": [name for method in METHODS.values() for name in method.grid],
+}
 
 
 class Options(dict):
@@ -25,8 +29,8 @@ class Options(dict):
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides a run's result besides its data. Options that a backbone or method does not have are absent, so that
-    a CE run is the same run whatever T-CE's drop rate is."""
+    """All that decides a run's result besides its data. Options that a backbone or method does not have are absent, so
+    that a CE run is the same run whatever T-CE's drop rate is."""
 
     dataset: str
     backbone: str
@@ -50,9 +54,7 @@ class Settings:
     known_weight: float | None = None  # weighted: what a known one counts, in others
     threads: int = 1
     device: str = "cpu"
-    pretrained: tuple[
-        "Settings", ...
-    ] = ()  # the runs whose weights it starts from: NeuMF-pre's halves, or a first stage
+    pretrained: tuple["Settings", ...] = ()  # what it starts from: NeuMF-pre's halves, or a first stage
     method_source: own.Source | None = None  # the user's file that the method is from
     backbone_source: own.Source | None = None
 
@@ -73,19 +75,15 @@ class Settings:
     def flat(self) -> dict:
         """Every setting by its name, options beside the others and None where a run does not have them: what is hashed
         and what ``run.json`` holds. A user's file stands there by its digest."""
-        flat = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "backbone_options":
-                flat |= dict.fromkeys(_known_options(BACKBONES.values())) | value
-            elif field.name == "method_options":
-                flat |= dict.fromkeys(_known_options(METHODS.values())) | value
-            elif field.name == "pretrained":
-                flat["pretrained"] = tuple(run.flat() for run in value)
+        flat: dict = {}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, Options):
+                flat |= dict.fromkeys(OPTIONS[name]) | value
             elif isinstance(value, own.Source):
-                flat[field.name] = value.sha256
-            elif not field.name.endswith("_source"):
-                flat[field.name] = value
+                flat[name] = value.sha256
+            elif not name.endswith("_source"):
+                flat[name] = tuple(run.flat() for run in value) if name == "pretrained" else value
         return flat
 
     def id(self, data: Mapping[str, str]) -> str:
@@ -100,40 +98,27 @@ class Settings:
         return f"{self.backbone}-{self.method}-seed{self.seed}-{digest}".lower()
 
 
-def _known_options(of: Iterable) -> list[str]:
-    named = (one.options if isinstance(one, Backbone) else one.grid for one in of)
-    return [name for names in named for name in names]
-
-
 def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = False) -> list[Settings]:
-    """The settings of every (backbone, method, seed) with a data set's parameters; ``device: auto`` is CUDA where there is
-    one. Names of methods and backbones from a user's files count too."""
-    device = parameters.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    """The settings of every (backbone, method, seed) with a data set's parameters; ``device: auto`` is CUDA where there
+    is one. Names of methods and backbones from a user's files count too."""
+    same = ("dataset", "protocol", "batch_size", "lr", "n_negatives", "eval_every", "test_curve", "threads", "device")
+    common = {name: getattr(parameters, name) for name in same}
+    common |= {"top_k": tuple(sorted(parameters.top_k)), "diagnostics": diagnostics or None}
+    if parameters.device == "auto":
+        common["device"] = "cuda" if torch.cuda.is_available() else "cpu"
 
     def settings(backbone: str, method: str, seed: int) -> Settings:
         sources = parameters.method_source(method), parameters.backbone_source(backbone)
         own_method, own_backbone = own.method(method, sources[0]), own.backbone(backbone, sources[1])
         value = lambda name: parameters.value(name, backbone)  # noqa: E731
         return Settings(
-            parameters.dataset,
-            backbone,
-            method,
-            seed,
-            parameters.protocol,
-            value("epochs"),
-            parameters.batch_size,
-            parameters.lr,
-            parameters.n_negatives,
-            parameters.eval_every,
-            tuple(sorted(parameters.top_k)),
-            parameters.test_curve,
-            Options({name: getattr(parameters, name) for name in own_backbone.options}),
-            Options({name: value(name) for name in own_method.grid}),
-            diagnostics=diagnostics or None,
-            threads=parameters.threads,
-            device=device,
+            **common,
+            backbone=backbone,
+            method=method,
+            seed=seed,
+            epochs=value("epochs"),
+            backbone_options=Options({name: getattr(parameters, name) for name in own_backbone.options}),
+            method_options=Options({name: value(name) for name in own_method.grid}),
             pretrained=tuple(settings(first, method, seed) for first in own_backbone.starts_from),
             method_source=sources[0],
             backbone_source=sources[1],

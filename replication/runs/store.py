@@ -74,7 +74,8 @@ def folder_of(run: Settings) -> Path:
 def found(run: Settings, use_records: bool = False) -> Path | None:
     """The folder of a finished run, or of its record where that will do; None where there is neither.
 
-    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records less.
+    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records
+    less.
     """
     for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
         more = replace(run, test_curve=test_curve, diagnostics=diagnostics)
@@ -121,9 +122,9 @@ def load_run(settings: Settings, folder: Path | None = None) -> Run:
 
 
 def note(parameters: Parameters) -> str:
-    """What a reader of a table must know of its making, printed on every table and figure, so that a reduced run cannot be
-    taken for the released one: results-changing parameters that differ from the data set's file, data that are not the
-    published ones, records of runs on other data. Empty if none of these."""
+    """What a reader of a table must know of its making, printed on every table and figure, so that a reduced run cannot
+    be taken for the released one: results-changing parameters that differ from the data set's file, data that are not
+    the published ones, records of runs on other data. Empty if none of these."""
     card, changes, limit = public.card(parameters.dataset), parameters.changes(), parameters.released("clean_from")
     if card.get("clean_from", limit) != limit:  # what your table's data were made with, whichever notebook asks
         changes["clean_from"] = card["clean_from"], limit

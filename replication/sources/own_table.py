@@ -18,7 +18,8 @@ from denoise_lib.files import replacing
 from replication.sources import public
 from replication.support import paths
 
-# What a column may be called, in small letters and without anything but letters and digits; the first one that is there counts.
+# What a column may be called, in small letters and without anything but letters and digits; the first one that is there
+# counts.
 NAMES = {
     "user": "userid user uid customerid customer visitorid memberid reviewerid",
     "item": "itemid item iid movieid movie filmid film productid product asin articleid article newsid bookid book businessid business "
@@ -242,8 +243,8 @@ def _unusable(frame: pd.DataFrame, columns: dict[str, str], is_broken: np.ndarra
 def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split, np.ndarray, np.ndarray]:
     """The split of a table, 80/10/10 at random per user, and the original ids of its users and items, in their order.
 
-    True positives are those flagged, or whose rating or dwell time is at least ``clean_from``; without flags, and without
-    a limit, nothing is flagged and the test part holds everything.
+    True positives are those flagged, or whose rating or dwell time is at least ``clean_from``; without flags, and
+    without a limit, nothing is flagged and the test part holds everything.
 
     Raises:
         ValueError: a part stays empty.
@@ -266,19 +267,20 @@ def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split
 
 
 def guessed_limit(table: Table) -> float | None:
-    """3 for ratings from 1 to 5, the paper's rule (known second-hand); None for other scales, which only their owner knows."""
+    """3 for ratings from 1 to 5, the paper's rule (known second-hand); None for other scales, which only their owner
+    knows."""
     return 3 if table.quality == "rating" and table.frame["value"].between(1, 5).all() else None
 
 
 def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float | None) -> Table | None:
     """Makes ``data/<name>/`` from a table, unless it was made from this very table in this very way.
 
-    Beside the three parts it writes ``users.csv`` and ``items.csv`` (number, original id) and ``card.json``. Returns the
-    table, or None where it is gone while the data set made from it is there.
+    Beside the three parts it writes ``users.csv`` and ``items.csv`` (number, original id) and ``card.json``. Returns
+    the table, or None where it is gone while the data set made from it is there.
 
     Raises:
-        ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data from
-            elsewhere.
+        ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data
+            from elsewhere.
     """
     if name in public.SIZES:
         raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
@@ -325,7 +327,8 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
 
 
 def original_ids(name: str, what: str) -> np.ndarray:
-    """The original ids of a data set's ``users`` or ``items``, by number; the numbers themselves where no map was kept."""
+    """The original ids of a data set's ``users`` or ``items``, by number; the numbers themselves where no map was
+    kept."""
     file = paths.data(name) / f"{what}.csv"
     if file.is_file():
         return pd.read_csv(file, dtype=str, keep_default_na=False)["id"].to_numpy()

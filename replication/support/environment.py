@@ -35,8 +35,8 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The commit of the code, with ``-dirty`` where a file of the code was changed since. Results may differ: a run writes
-    them while it goes on."""
+    """The commit of the code, with ``-dirty`` where a file of the code was changed since. Results may differ: a run
+    writes them while it goes on."""
     code = ["denoise_lib", "replication", "params", "notebooks", "requirements.lock"]
     try:
         commit = _git("describe", "--always", "--abbrev=10")

@@ -1,0 +1,90 @@
+"""What the methods drop, and what they may know for it."""
+
+import numpy as np
+import pytest
+import torch
+
+from denoise_lib.data import Interactions
+from denoise_lib.losses import cross_entropies, drop_rate_at, dropped_samples, truncated_cross_entropy
+from replication.methods import CONTROLS, METHODS, PAPER
+from replication.methods.method import dropping, row_values
+
+# Four positives (items seen 9, 1, 5 and 3 times, the second and the fourth flagged false), then four negatives.
+VALUES = torch.tensor([[9.0, 0], [1, 1], [5, 0], [3, 1], [0, 0], [0, 0], [0, 0], [0, 0]])
+LABELS = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])
+LOGITS = torch.tensor([-3.0, 2.0, 1.0, -1.0, 9.0, 9.0, 9.0, 9.0])
+DROPPING = [name for name, method in METHODS.items() if method.drop_keys]
+
+
+def dropped(method: str, drop_rate: float, values: torch.Tensor = VALUES) -> set[int]:
+    losses = cross_entropies(LOGITS, LABELS)
+    keys = METHODS[method].drop_keys(losses, values, 1 - torch.rand(8))
+    return set(dropped_samples(keys, LABELS, drop_rate).tolist())
+
+
+def test_what_is_compared():
+    assert PAPER == ("CE", "T-CE", "R-CE")
+    assert DROPPING == ["T-CE", "random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop"]
+    assert CONTROLS == (*DROPPING[1:], "clean-only")
+    looks = [method.style for method in METHODS.values()]
+    for part in ("color", "marker"):
+        assert len({getattr(look, part) for look in looks}) == len(looks), "each method has a colour and a marker of its own"
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("T-CE", {0, 3}), ("lowest-loss-drop", {1, 2}), ("popularity-drop", {1, 3}), ("oracle-drop", {1, 3})],
+)
+def test_by_hand(method, expected):
+    assert dropped(method, 0.25) == expected
+
+
+@pytest.mark.parametrize("method", DROPPING)
+def test_no_negative_goes_while_a_positive_is_left(method):
+    for _ in range(50):
+        assert dropped(method, 0.5) == {0, 1, 2, 3}
+
+
+def test_oracle_takes_true_positives_once_the_flagged_are_gone():
+    seen = set()
+    for _ in range(50):
+        gone = dropped("oracle-drop", 0.375)
+        assert {1, 3} < gone
+        seen |= gone
+    assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("method", ["random-drop", "popularity-drop", "oracle-drop"])
+def test_where_nothing_is_known_any_positive_may_go(method):
+    found = [dropped(method, 0.125, torch.zeros(8, 2)) for _ in range(100)]
+    assert set.union(*found) == {0, 1, 2, 3} and all(len(gone) == 1 for gone in found)
+
+
+def test_without_keys_it_is_tce():
+    keys = METHODS["T-CE"].drop_keys(cross_entropies(LOGITS, LABELS), VALUES, torch.ones(8))
+    assert truncated_cross_entropy(LOGITS, LABELS, 0.25, keys) == truncated_cross_entropy(LOGITS, LABELS, 0.25)
+
+
+def test_the_losses_of_methods():
+    """T-CE whether or not its drops are counted, and a control with the same schedule."""
+    options, told = dict(max_drop_rate=0.25, ramp_steps=11), []
+    plain = METHODS["T-CE"].loss_fn(options)
+    counting = METHODS["T-CE"].loss_fn(options, lambda *batch: told.append(batch))
+    assert METHODS["T-CE"].needs_values(True) and not METHODS["T-CE"].needs_values(False)
+    lowest = dropping(METHODS["lowest-loss-drop"].drop_keys, **options)
+    for step in (0, 5, 10, 99):
+        expected = truncated_cross_entropy(LOGITS, LABELS, drop_rate_at(step, 0.25, 11))
+        assert plain(LOGITS, LABELS, step) == counting(LOGITS, LABELS, step, VALUES) == expected
+    kept = cross_entropies(LOGITS, LABELS)[[0, 3, 4, 5, 6, 7]]
+    torch.testing.assert_close(lowest(LOGITS, LABELS, 10, VALUES), kept.mean())
+    assert [set(positions.tolist()) for positions, _, _ in told] == [set(), {0}, {0, 3}, {0, 3}]
+    assert all(labels is LABELS and values is VALUES for _, labels, values in told)
+    with torch.no_grad():
+        counting(LOGITS, LABELS, 99, VALUES)
+    assert len(told) == 4, "what validation drops is not counted"
+
+
+def test_row_values():
+    train = Interactions(np.array([0, 1, 2]), np.array([4, 4, 2]), np.array([True, False, True]))
+    assert row_values(train, 6).tolist() == [[2, 0], [2, 1], [1, 0]]
+    assert row_values(Interactions(train.users, train.items), 6).tolist() == [[2, 0], [2, 0], [1, 0]]
