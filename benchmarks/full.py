@@ -12,7 +12,6 @@ import datetime
 import os
 import shutil
 import tempfile
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,9 @@ from replication.support import paths
 from replication.support.environment import environment
 
 
+GROUP = ["part", "backbone", "what"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml100k", choices=datasets())
@@ -39,16 +41,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         shutil.copytree(paths.data(options.dataset), Path(home, "data", options.dataset))
         os.environ["DENOISE_HOME"] = home
-        groups = grouped(parameters)
-        sample = [run for group in groups.values() for run in group[len(group) // 2 :][: options.of_each]]
-        seconds = {run.settings: run.info["seconds"]["total"] for run in map_runs(sample, label="a sample")}
-    table = estimate(groups, seconds)
+        planned = grouped(parameters)
+        middle = [list(group)[len(group) // 2 :][: options.of_each] for _, group in planned.groupby(GROUP)["run"]]
+        done = map_runs([run for group in middle for run in group], label="a sample")
+    planned["seconds"] = planned["run"].map({run.settings: run.info["seconds"]["total"] for run in done})
+    table = planned.groupby(GROUP, sort=False)["seconds"].agg(**{"runs": "size", "a run, s": "mean"}).reset_index()
+    table["all, min"] = table["runs"] * table["a run, s"] / 60
     n_jobs = joblib.cpu_count() // parameters.threads
     minutes = table.groupby("part", sort=False)["all, min"].sum() / n_jobs
     lines = [
         f"# What --full adds on {options.dataset}, estimated", "",
         f"{datetime.date.today()} · {n_jobs} runs side by side · {environment()['cpu']} · "
-        f"{len(seconds)} of {table['runs'].sum()} runs were timed", "",
+        f"{len(done)} of {len(planned)} runs were timed", "",
         table.round(1).to_markdown(index=False), "",
         *(f"- {part}: {n:.0f} minutes of training with {n_jobs} runs side by side" for part, n in minutes.items()),
     ]  # fmt: skip
@@ -57,30 +61,20 @@ def main() -> None:
         (Path(__file__).parent / "results" / f"full-{options.dataset}.md").write_text("\n".join(lines) + "\n")
 
 
-def grouped(parameters: Parameters) -> dict[tuple[str, str, str], list[Settings]]:
-    """(part, backbone, what) -> its runs. Those of the main table belong to no other part, though 05 records more of
-    them."""
+def grouped(parameters: Parameters) -> pd.DataFrame:
+    """``part, backbone, what, run``. Runs of the main table belong to no other part, though 05 records more of them."""
     main_table = plan(parameters.all_methods(), parameters)
-    groups = defaultdict(list)
-    for run in main_table:
-        groups["main table", run.backbone, "all"].append(run)
+    rows = [("main table", run.backbone, "all", run) for run in main_table]
     for part, study in (("05", diagnostics.planned), ("06", extra_feedback.strategy_plan)):
-        for run in dict.fromkeys(study(parameters)):
-            if replace(run, diagnostics=None) not in main_table:
-                controls = "controls" if run.diagnostics else None
-                what = run.strategy or controls or ("sensitivity" if run.dose is None else "dose-response")
-                groups[part, run.backbone, what].append(run)
-    return groups
+        others = [run for run in dict.fromkeys(study(parameters)) if replace(run, diagnostics=None) not in main_table]
+        rows += [(part, run.backbone, _what(run), run) for run in others]
+    return pd.DataFrame(rows, columns=[*GROUP, "run"])
 
 
-def estimate(groups: dict, seconds: dict[Settings, float]) -> pd.DataFrame:
-    """A row for each group: its number of runs, the mean time of the timed ones, and that of all one after another."""
-    rows = []
-    for (part, backbone, what), group in groups.items():
-        mean = pd.Series([seconds[run] for run in group if run in seconds]).mean()
-        about = {"part": part, "backbone": backbone, "what": what, "runs": len(group)}
-        rows.append(about | {"a run, s": mean, "all, min": mean * len(group) / 60})
-    return pd.DataFrame(rows)
+def _what(run: Settings) -> str:
+    if run.strategy or run.diagnostics:
+        return run.strategy or "controls"
+    return "sensitivity" if run.dose is None else "dose-response"
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
 
 Each point is a process of its own, so that its peak memory is its own; memory is what comes on top of Python and its
 libraries. Prints the fitted exponents, the slope of log time against log size over the upper half of the sizes, where
-fixed costs no longer hide it; ``--save`` writes benchmarks/results/growth-<backbone>.csv and .png. ``--memory``
-measures the peak of whole processes at the sizes of the data sets instead, on generated data: 20 steps on the rows of
-a whole epoch, an evaluation point, and a ranking; ``--save`` writes benchmarks/results/memory.md. One thread, on the CPU.
+fixed costs no longer hide it; ``--save`` writes benchmarks/results/growth-<backbone>.csv and .png.
+``--memory`` measures the peak of whole processes at the sizes of the data sets instead, on generated data: 20 steps on
+the rows of a whole epoch, an evaluation point, and a ranking; ``--save`` writes benchmarks/results/memory.md.
+One thread, on the CPU.
 """
 
 import argparse

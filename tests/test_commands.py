@@ -13,7 +13,7 @@ from denoise_lib import cli, params
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
 QUICK = ("--help", "--list", "--dry-run", "toy")
-PLACEHOLDERS = ("films",)  # of a reader's own data
+PLACEHOLDERS = ("films", "my_losses.py")  # a reader's own
 
 
 def commands() -> list[str]:

@@ -10,7 +10,6 @@ from conftest import PROJECT
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 README = (PROJECT / "README.md").read_text()
 RESULTS = PROJECT / "results"
-ROOMS = [file for package in ("denoise_lib", "replication") for file in (PROJECT / package).rglob("[!_]*.py")]
 
 
 def table(dataset: str, name: str) -> pd.DataFrame:
@@ -74,6 +73,12 @@ def test_the_parameters_page_is_made_from_the_parameters():
     assert tool.PAGE.read_text() == tool.page(), "run tools/refresh_docs.py"
 
 
-def test_every_room_stands_on_the_page_of_the_architecture():
+def test_the_architecture_page_names_every_room_and_counts_those_of_its_walks():
     page = (PROJECT / "docs" / "architecture.md").read_text()
-    assert [file.name for file in ROOMS if f"`{file.stem}`" not in page] == []
+    rooms = {file.stem for package in ("denoise_lib", "replication") for file in (PROJECT / package).rglob("[!_]*.py")}
+    named = set(re.findall(r"`(\w+)`", page))
+    assert rooms - named == set()
+    walks = re.findall(r": (\d+) rooms\.\*\*\n(.*?)(?=\n\*\*|\Z)", page, re.DOTALL)
+    assert len(walks) == 3
+    for n_rooms, walk in walks:
+        assert len(set(re.findall(r"`(\w+)`", walk)) & (rooms | {"methods"})) == int(n_rooms), walk

@@ -12,8 +12,8 @@ import pandas as pd
 
 from replication.methods import PAPER
 from replication.methods.backbones import BACKBONES
+from replication.report import statistics
 from replication.report.publish import publish_table
-from replication.report.statistics import interval
 from replication.report.tables import PAPER_METRICS, runs_table, values_of
 from replication.runs.map import map_runs
 from replication.runs.parameters import datasets, resolve
@@ -25,18 +25,16 @@ CELL = ["backbone", "method", "metric", "k"]
 
 def compare(by_protocol: dict[str, list[Run]]) -> pd.DataFrame:
     """One row per backbone, method, metric and K, with the difference authors - corrected over common seeds."""
-    values = {name: values_of(done).set_index([*CELL, "seed"])["value"] for name, done in by_protocol.items()}
-    steps = {
-        f"step_{name}": runs_table(done).groupby(["backbone", "method"])["selected_step"].mean()
-        for name, done in by_protocol.items()
-    }
-    corrected = values["corrected"].groupby(CELL).mean()
-    rows = []
-    for cell, differences in (values["authors"] - values["corrected"]).dropna().groupby(CELL, sort=False):
-        row = dict(zip(CELL, cell)) | {"corrected": corrected[cell]}
-        row |= zip(("difference", "low", "high"), interval(differences))
-        rows.append(row | {name: mean[cell[:2]] for name, mean in steps.items()})
-    return pd.DataFrame(rows)
+    values = pd.concat([values_of(done).assign(protocol=name) for name, done in by_protocol.items()], ignore_index=True)
+    is_base = values["protocol"] == "corrected"
+    cells = statistics.compare(values, [*CELL, "protocol"], CELL, is_base).set_index(CELL)
+    names = {"change": "difference", "change_low": "low", "change_high": "high"}
+    table = cells[list(names)].rename(columns=names).dropna(how="all")
+    table.insert(0, "corrected", values[is_base].groupby(CELL)["value"].mean())
+    for name, done in by_protocol.items():
+        steps = runs_table(done).groupby(CELL[:2])["selected_step"].mean()
+        table = table.join(steps.rename(f"step_{name}"))
+    return table.reset_index()
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Makes docs/parameters.md anew from the types and meanings in replication/runs/parameters.py.
 
-    python tools/refresh_docs.py
+python tools/refresh_docs.py
 """
 
 import argparse

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from denoise_lib.data import FILES, Split
-from replication.report.figures import STYLES
+from replication.report.figures import STYLES, facets
 
 
 def counts_table(split: Split) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def reach_table(split: Split) -> pd.DataFrame:
     no training row has, so that it was only ever seen as a negative. The ceilings are mean Recall over users if every
     row that is left were ranked first: without the masked ones, and without those items too.
     """
-    test = split.test
+    test, rows = split.test, []
     masked = np.asarray(split.matrix(split.train, split.valid)[test.users, test.items]).ravel() > 0
     unseen = ~np.isin(test.items, split.train.items)
     in_train, in_valid = (np.isin(test.users, part.users) for part in (split.train, split.valid))
@@ -37,19 +37,15 @@ def reach_table(split: Split) -> pd.DataFrame:
         "without training rows": ~in_train,
         "without training and validation rows": ~in_train & ~in_valid,
     }
-    rows = []
     for name, group in groups.items():
-        ceilings = [_mean_share(test.users[group], left[group]) for left in (~masked, ~masked & ~unseen)]
+        users = test.users[group]
+        ceilings = [pd.Series(left[group]).groupby(users).mean().mean() for left in (~masked, ~masked & ~unseen)]
         rows.append(
-            {"test users": name, "users": len(np.unique(test.users[group])), "rows": group.sum()}
+            {"test users": name, "users": len(np.unique(users)), "rows": group.sum()}
             | {"masked": (masked & group).sum(), "item not in train": (unseen & group).sum()}
-            | {"Recall ceiling": ceilings[0], "ceiling over items of train": ceilings[1]}
+            | dict(zip(("Recall ceiling", "ceiling over items of train"), ceilings))
         )
     return pd.DataFrame(rows).set_index("test users").query("users > 0").round(4)
-
-
-def _mean_share(users: np.ndarray, left: np.ndarray) -> float:
-    return float(pd.Series(left).groupby(users).mean().mean()) if len(users) else np.nan
 
 
 def expected_table(
@@ -83,12 +79,9 @@ def frequency_points(split: Split) -> pd.DataFrame:
 
 def frequency_figure(points: pd.DataFrame, of: str) -> Figure:
     """Interactions against rank on logarithmic axes, of items or of users."""
-    line = points[(points["of"] == of) & (points["interactions"] > 0)]
-    figure = Figure(figsize=(4.5, 3), layout="constrained")
-    axis = figure.subplots()
-    axis.loglog(line["rank"], line["interactions"], color=STYLES["T-CE"].color)
-    axis.set_xlabel(f"rank of the {of}")
-    axis.set_ylabel("training interactions")
+    drawn = points[(points["of"] == of) & (points["interactions"] > 0)].assign(row="training interactions", column="")
+    figure, ((axis, _),) = facets(drawn, "row", "column", f"rank of the {of}")
+    axis.loglog(drawn["rank"], drawn["interactions"], color=STYLES["T-CE"].color)
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25, which="both")
     return figure
@@ -99,20 +92,17 @@ def noise_by_popularity(split: Split, n_groups: int = 10) -> pd.DataFrame:
     popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
     tenth = np.argsort(np.argsort(popularity, kind="stable")) * n_groups // len(popularity)
     frame = pd.DataFrame(dict(tenth=tenth + 1, popularity=popularity, false_positive=~split.train.is_clean))
-    return frame.groupby("tenth").agg(
-        least_popular=("popularity", "min"),
-        most_popular=("popularity", "max"),
-        false_positives=("false_positive", "mean"),
-    )
+    groups, of = frame.groupby("tenth"), "popularity"
+    return groups.agg(least_popular=(of, "min"), most_popular=(of, "max"), false_positives=("false_positive", "mean"))
 
 
 def noise_figure(table: pd.DataFrame) -> Figure:
     """False positives against popularity."""
-    figure = Figure(figsize=(4.5, 3), layout="constrained")
-    axis = figure.subplots()
-    axis.bar(table.index, 100 * table["false_positives"], color=STYLES["T-CE"].color)
-    axis.axhline(100 * table["false_positives"].mean(), color="black", linestyle="--", linewidth=1)
-    axis.set_xticks(table.index)
-    axis.set_xlabel("tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)")
-    axis.set_ylabel("false positives (%)")
+    drawn = table.assign(row="false positives (%)", column="", percent=100 * table["false_positives"])
+    xlabel = "tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)"
+    figure, ((axis, _),) = facets(drawn, "row", "column", xlabel)
+    axis.bar(drawn.index, drawn["percent"], color=STYLES["T-CE"].color)
+    axis.grid(visible=False)
+    axis.axhline(drawn["percent"].mean(), color="black", linestyle="--", linewidth=1)
+    axis.set_xticks(drawn.index)
     return figure

@@ -1,9 +1,11 @@
 """Figures from tidy numbers: frames in, a ``Figure`` out."""
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -12,7 +14,7 @@ from replication.methods import METHODS
 from replication.methods.colliding import SPACES
 from replication.methods.known_positives import STRATEGIES
 from replication.methods.method import Style
-from replication.report.tables import METRIC_NAMES, PAPER_METRICS
+from replication.report.tables import tested, with_cell, with_metric
 from replication.runs.recipe import n_steps
 from replication.runs.settings import Settings
 from replication.runs.store import Run
@@ -26,6 +28,10 @@ STYLES = {
     "true positives": Style("#0072B2", "1"),
     "false positives": Style("#D55E00", "2", "--"),
     "at random (expected)": Style("#777777", "3", ":"),
+    "ours": Style("#000000", "o"),
+    "published": Style("#D55E00", "D", "--"),
+    "nominal": Style("#999999", "+", ":"),
+    "reached": Style("#0072B2", "."),
 }
 OTHERS = [  # for a user's methods, and for further lines of one method
     Style("#7B3294", "d", (0, (4, 2))),
@@ -36,53 +42,79 @@ OTHERS = [  # for a user's methods, and for further lines of one method
 ]
 
 
+def styles_of(lines: Iterable[str]) -> dict[str, Style]:
+    """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the others,
+    which begin again where there are too few."""
+    styles: dict[str, Style] = {}
+    others = cycle(OTHERS)
+    for name in lines:
+        style = STYLES.get(name) or STYLES.get(name.split(",")[0])
+        styles[name] = next(others) if style is None or style in styles.values() else style
+    return styles
+
+
+def facets(
+    points: pd.DataFrame, row: str, column: str, xlabel: str, height: float = 2.3, **shared
+) -> tuple[Figure, list]:
+    """A figure with a panel for each value of two columns of the points; and (axes, points) of each panel. Columns have their
+    value above them, rows theirs at the left."""
+    rows, columns, each = points[row].unique(), points[column].unique(), []
+    figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + height * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
+    for (in_row, in_column), axis in zip(product(rows, columns), axes.flat):
+        axis.set_title(in_column if in_row == rows[0] else "", fontsize=10)
+        axis.set_ylabel(in_row if in_column == columns[0] else "")
+        axis.set_xlabel(xlabel if in_row == rows[-1] else "")
+        axis.grid(alpha=0.25)
+        each.append((axis, points[(points[row] == in_row) & (points[column] == in_column)]))
+    return figure, each
+
+
+def _legend(figure: Figure) -> Figure:
+    lines = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
 def histories(runs: list[Run]) -> pd.DataFrame:
     """The evaluation points of all runs: ``backbone, method, seed, selected`` and the columns of ``history.csv``."""
-    return pd.concat(
-        [
-            run.history.assign(
-                backbone=run.settings.backbone,
-                method=run.settings.method,
-                seed=run.settings.seed,
-                selected=run.history["step"] == run.selected_step,
-            )
-            for run in runs
-        ],
-        ignore_index=True,
-    )
+    frames = [with_cell(run, run.history).assign(selected=run.history["step"] == run.selected_step) for run in runs]
+    return pd.concat(frames, ignore_index=True)
 
 
 def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
-    """Columns of ``histories`` against steps: one panel per column (``rows``: column -> label) and backbone.
+    """Columns of :func:`histories` against steps: one panel per column (``rows``: column -> label) and backbone."""
+    kept = ["backbone", "method", "seed", "step", "selected"]
+    tidy = points.rename(columns=rows).melt(kept, list(rows.values()), "measured")
+    return _training(tidy, row="measured", column="backbone", line="method")
 
-    A thin line is a seed, the thick one their mean, a dot the step whose weights the seed's run kept.
-    """
-    backbones, styles = points["backbone"].unique(), styles_of(points["method"].unique())
-    figure = Figure(figsize=(1 + 3.1 * len(backbones), 0.6 + 2.3 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(backbones), squeeze=False, sharex="col")
-    for (column, label), line in zip(rows.items(), axes):
-        line[0].set_ylabel(label)
-        for backbone, axis in zip(backbones, line):
-            panel = points[points["backbone"] == backbone]
-            for method, group in panel.groupby("method", sort=False):
-                style = styles[method]
-                for _, seed in group.groupby("seed"):
-                    axis.plot(seed["step"], seed[column], color=style.color, linewidth=0.5, alpha=0.35)
-                    kept = seed[seed["selected"]]
-                    axis.plot(kept["step"], kept[column], "o", color=style.color, markersize=3.5, zorder=3)
-                mean = group.groupby("step")[column].mean()
-                axis.plot(mean.index, mean, label=method, linewidth=1.6, color=style.color, linestyle=style.linestyle)
-            axis.grid(alpha=0.25)
-    for backbone, top, bottom in zip(backbones, axes[0], axes[-1]):
-        top.set_title(backbone, fontsize=10)
-        bottom.set_xlabel("optimizer step")
-    axes[0, -1].legend(frameon=False)
-    return figure
+
+def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
+    """Our curves of one column (``train_loss`` or ``valid_loss``, with a label) over the published ones, as
+    :func:`with_published_points` has them: one panel per published backbone and method."""
+    points = points[points["backbone"].isin(points.loc[points["of"] == "published", "backbone"])]
+    points = points.assign(value=points[column], row=points["backbone"] + ": " + label)
+    return _training(points, row="row", column="method", line="of")
+
+
+def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
+    """``value`` against steps. A thin line is a seed, the thick one their mean, a dot the step whose weights were kept."""
+    figure, each = facets(points, row, column, "optimizer step", sharex="col")
+    styles = styles_of(points[line].unique())
+    for axis, panel in each:
+        for name, group in panel.groupby(line, sort=False):
+            look = dict(color=styles[name].color, linestyle=styles[name].linestyle)
+            for _, seed in group.groupby("seed", dropna=False):
+                axis.plot(seed["step"], seed["value"], color=look["color"], linewidth=0.5, alpha=0.35)
+            kept, mean = group[group["selected"]], group.groupby("step")["value"].mean()
+            axis.plot(kept["step"], kept["value"], "o", color=look["color"], markersize=3.5, zorder=3)
+            axis.plot(mean.index, mean, label=name, linewidth=1.6, **look)
+    return _legend(figure)
 
 
 def panels(
     points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, ordered: bool = True,
-    one_scale: bool = True, zero: float | None = None,
+    one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
 ) -> Figure:  # fmt: skip
     """Means with their intervals ``mean, low, high`` against ``x``: a line per value of ``line``, a panel per value of
     ``column`` and ``row``, whose values label the vertical axes.
@@ -92,56 +124,38 @@ def panels(
         ordered: False for names without an order, which no line joins; they are written upright.
         one_scale: whether the panels of a row share the vertical axis.
         zero: height of a thin horizontal line.
+        styles: of the lines; None: of :func:`styles_of`.
     """
-    rows, columns, lines = (list(dict.fromkeys(points[of])) for of in (row, column, line))
-    figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + 2.3 * len(rows)), layout="constrained")
-    styles = styles_of(lines)
+    figure, each = facets(points, row, column, xlabel, sharey="row" if one_scale else False)
+    styles = styles or styles_of(points[line].unique())
+    for axis, panel in each:
+        lines = [(style, name, panel[panel[line] == name]) for name, style in styles.items()]
+        if named:
+            _error_bars(axis, lines, x, list(panel[x].unique()), ordered)
+        else:
+            _bands(axis, lines, x)
+        if zero is not None:
+            axis.axhline(zero, color="#999999", linewidth=0.8)
+        if not ordered:
+            axis.tick_params("x", labelrotation=90, labelbottom=panel[row].iloc[0] == points[row].iloc[-1])
+    return _legend(figure)
+
+
+def _bands(axis: Axes, lines: list, x: str) -> None:
+    for style, name, drawn in lines:
+        axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle)
+        axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
+
+
+def _error_bars(axis: Axes, lines: list, x: str, names: list, joined: bool) -> None:
     spread = min(0.5, 0.12 * (len(lines) - 1))  # lines side by side at each name
-    for axes, in_row in zip(
-        figure.subplots(len(rows), len(columns), squeeze=False, sharey="row" if one_scale else False), rows
-    ):
-        axes[0].set_ylabel(in_row)
-        for axis, in_column in zip(axes, columns):
-            panel = points[(points[row] == in_row) & (points[column] == in_column)]
-            names = list(dict.fromkeys(panel[x]))
-            for place, (name, style) in enumerate(styles.items()):
-                drawn = panel[panel[line] == name]
-                if named:
-                    at = [names.index(value) + spread * (place / max(1, len(lines) - 1) - 0.5) for value in drawn[x]]
-                    errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
-                    axis.errorbar(
-                        at, drawn["mean"], errors, label=name, color=style.color, marker=style.marker, markersize=4,
-                        linewidth=1, linestyle=style.linestyle if ordered else "none", capsize=2,
-                    )  # fmt: skip
-                else:
-                    axis.plot(
-                        drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle
-                    )
-                    axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
-            if named:
-                labels = [name if isinstance(name, str) else f"{name:g}" for name in names]
-                axis.set_xticks(range(len(names)), labels, fontsize=8)
-                if not ordered:
-                    axis.tick_params("x", labelrotation=90, labelbottom=in_row == rows[-1])
-                axis.set_xlim(-0.5, len(names) - 0.5)
-            if zero is not None:
-                axis.axhline(zero, color="#999999", linewidth=0.8)
-            axis.grid(alpha=0.25)
-            axis.set_title(in_column if in_row == rows[0] else "", fontsize=10)
-            axis.set_xlabel(xlabel if in_row == rows[-1] else "")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    return figure
-
-
-def styles_of(lines: Iterable[str]) -> dict[str, Style]:
-    """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the others."""
-    styles: dict[str, Style] = {}
-    for name in lines:
-        style = STYLES.get(name) or STYLES.get(name.split(",")[0])
-        if style is None or style in styles.values():
-            style = next(other for other in OTHERS if other not in styles.values())
-        styles[name] = style
-    return styles
+    for shift, (style, name, drawn) in zip(np.linspace(-spread / 2, spread / 2, len(lines)), lines):
+        at = [names.index(value) + shift for value in drawn[x]]
+        errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
+        look = dict(color=style.color, marker=style.marker, linestyle=style.linestyle if joined else "none")
+        axis.errorbar(at, drawn["mean"], errors, label=name, markersize=4, linewidth=1, capsize=2, **look)
+    axis.set_xticks(range(len(names)), [name if isinstance(name, str) else f"{name:g}" for name in names], fontsize=8)
+    axis.set_xlim(-0.5, len(names) - 0.5)
 
 
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -151,44 +165,6 @@ def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.D
     least = theirs.groupby(["backbone", "method"])["valid_loss"].transform("min")
     theirs = theirs.assign(selected=theirs["valid_loss"] == least, of="published")
     return pd.concat([points.assign(of="ours"), theirs], ignore_index=True)
-
-
-def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
-    """Our curves of one column over the published ones, one panel per published backbone and method.
-
-    Args:
-        points: of :func:`with_published_points`.
-        column: ``train_loss`` or ``valid_loss``.
-        label: of the vertical axis.
-
-    A thin line is a seed of ours, the black one their mean; dots are selected steps, theirs the least published loss.
-    """
-    ours_of, theirs_of = (
-        dict(list(points[points["of"] == of].groupby(["backbone", "method"], sort=False)))
-        for of in ("ours", "published")
-    )
-    n_rows = len({backbone for backbone, _ in theirs_of})
-    n_columns = -(-len(theirs_of) // n_rows)
-    figure = Figure(figsize=(1 + 3 * n_columns, 0.5 + 2.4 * n_rows), layout="constrained")
-    for axis, ((backbone, method), theirs) in zip(
-        figure.subplots(n_rows, n_columns, squeeze=False).flat, theirs_of.items()
-    ):
-        ours = ours_of[backbone, method]
-        for _, seed in ours.groupby("seed"):
-            axis.plot(seed["step"], seed[column], color="#666666", linewidth=0.4, alpha=0.5)
-            kept = seed[seed["selected"]]
-            axis.plot(kept["step"], kept[column], "o", color="black", markersize=3)
-        mean = ours.groupby("step")[column].mean()
-        axis.plot(mean.index, mean, color="black", linewidth=1.3, label="ours")
-        axis.plot(theirs["step"], theirs[column], color="#D55E00", linewidth=1.3, linestyle="--", label="published")
-        kept = theirs[theirs["selected"]]
-        axis.plot(kept["step"], kept[column], "D", color="#D55E00", markersize=5)
-        axis.set_title(f"{backbone} {method}", fontsize=10)
-        axis.set_xlabel("optimizer step")
-        axis.grid(alpha=0.25)
-    figure.supylabel(label, fontsize=10)
-    figure.axes[0].legend(frameon=False)
-    return figure
 
 
 def schedule_points(settings: list[Settings]) -> pd.DataFrame:
@@ -206,100 +182,79 @@ def schedule_points(settings: list[Settings]) -> pd.DataFrame:
 
 def schedule_figure(points: pd.DataFrame) -> Figure:
     """Drop rate against steps, one panel per backbone: solid where training goes, dotted beyond its end."""
-    backbones = points["backbone"].unique()
-    figure = Figure(figsize=(1 + 3.1 * len(backbones), 2.7), layout="constrained")
-    for backbone, axis in zip(backbones, figure.subplots(1, len(backbones), squeeze=False, sharey=True)[0]):
-        panel = points[points["backbone"] == backbone]
-        reached = panel[panel["reached"]]
-        axis.plot(panel["step"], panel["drop_rate"], color="#999999", linestyle=":", label="nominal")
-        axis.plot(reached["step"], reached["drop_rate"], color=STYLES["T-CE"].color, linewidth=2, label="reached")
-        axis.set_title(
-            f"{backbone}: reaches {reached['drop_rate'].max():.3g} of {panel['drop_rate'].max():.3g}", fontsize=10
-        )
-        axis.set_xlabel("optimizer step")
-        axis.grid(alpha=0.25)
-    figure.axes[0].set_ylim(bottom=0)  # after the last line: a limit that is set ends the fitting of the shared axis
-    figure.axes[0].set_ylabel("drop rate (share of the batch)")
-    figure.axes[0].legend(frameon=False, loc="upper left")
+    drawn = pd.concat([points.assign(line="nominal"), points[points["reached"]].assign(line="reached")])
+    most = drawn.groupby(["line", "backbone"])["drop_rate"].max().map("{:.3g}".format)
+    titles = most.index.levels[1] + ": reaches " + most["reached"] + " of " + most["nominal"]
+    drawn = drawn.assign(column=drawn["backbone"].map(titles), row="drop rate (share of the batch)")
+    figure = _functions(drawn, "step", "drop_rate", "optimizer step")
+    figure.axes[0].set_ylim(bottom=0)
     return figure
+
+
+def _functions(points: pd.DataFrame, x: str, value: str, xlabel: str, **options) -> Figure:
+    """:func:`panels` of numbers without intervals, by the columns ``line, row, column``."""
+    points = points.assign(**dict.fromkeys(["mean", "low", "high"], points[value]))
+    return panels(points, x=x, line="line", column="column", row="row", xlabel=xlabel, **options)
 
 
 def weight_points(betas: Sequence[float]) -> pd.DataFrame:
     """R-CE's weight and weighted loss of a positive against its predicted probability: ``beta, p, weight, loss``."""
     p = np.linspace(0.001, 1, 500)
-    return pd.concat(
-        [pd.DataFrame(dict(beta=beta, p=p, weight=p**beta, loss=-(p**beta) * np.log(p))) for beta in betas],
-        ignore_index=True,
-    )
+    frames = [pd.DataFrame(dict(beta=beta, p=p, weight=p**beta, loss=-(p**beta) * np.log(p))) for beta in betas]
+    return pd.concat(frames, ignore_index=True)
 
 
 def weight_figure(points: pd.DataFrame) -> Figure:
     """R-CE's weight of a positive (left) and its weighted loss (right) against the predicted probability."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    greys = np.linspace(0.75, 0, points["beta"].nunique())
-    for grey, (beta, line) in zip(greys, points.groupby("beta")):
-        left.plot(line["p"], line["weight"], color=str(grey), label=f"β = {beta:g}" + (" (CE)" if beta == 0 else ""))
-        right.plot(line["p"], line["loss"], color=str(grey))
+    names = {"weight": "weight of a positive, $p^β$", "loss": "weighted loss, $-p^β\\,\\log p$"}
+    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "column").assign(row="")
+    drawn["line"] = "β = " + drawn["beta"].map("{:g}".format) + drawn["beta"].map(lambda beta: "" if beta else " (CE)")
+    shades = zip(drawn["line"].unique(), np.linspace(0.75, 0, drawn["beta"].nunique()))
+    styles = {line: Style(str(grey), "o") for line, grey in shades}
+    figure = _functions(drawn, "p", "value", "predicted probability p", one_scale=False, styles=styles)
+    for style, beta in zip(styles.values(), drawn["beta"].unique()):
         if beta > 0:
-            right.plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=str(grey), markersize=4)  # its peak
-    left.set_ylabel("weight of a positive, $p^β$")
-    right.set_ylabel("weighted loss, $-p^β\\,\\log p$")
-    right.set_ylim(0, 4)
-    for axis in (left, right):
-        axis.set_xlabel("predicted probability p")
-        axis.grid(alpha=0.25)
-    left.legend(frameon=False, fontsize=8)
+            figure.axes[1].plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=style.color, markersize=4)  # the peak
+    figure.axes[1].set_ylim(0, 4)
     return figure
 
 
 def change_figure(table: pd.DataFrame) -> Figure:
     """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
-    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
-    panels, styles = list(rows.groupby(["metric", "k"], sort=False)), styles_of(rows["method"].unique())
-    figure = Figure(figsize=(1.6 + 2.6 * len(panels), 0.9 + 0.32 * len(panels[0][1])), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, ((metric, k), panel) in zip(axes, panels):
-        for place, row in enumerate(panel.itertuples()):
-            half = 0 if pd.isna(row.change_high) else row.change_high - row.change
-            style = styles[row.method]
-            axis.errorbar(row.change, -place, xerr=half, fmt=style.marker, color=style.color, capsize=3)
+    rows = with_metric(tested(table)).assign(row="")
+    lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), styles_of(rows["method"].unique())
+    figure, each = facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
+    for axis, panel in each:
+        halves = (panel["change_high"] - panel["change"]).fillna(0)
+        for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
+            look = dict(fmt=styles[method].marker, color=styles[method].color, capsize=3)
+            axis.errorbar(change, -place, xerr=half, **look)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_ylim(0.5 - len(panel), 0.5)
-        axis.set_title(f"{METRIC_NAMES[metric]}@{k}", fontsize=10)
-        axis.set_xlabel("method − CE")
-        axis.grid(alpha=0.25, axis="x")
+        axis.grid(visible=False, axis="y")
         axis.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks(
-        [-place for place in range(len(panels[0][1]))], panels[0][1]["backbone"] + " " + panels[0][1]["method"]
-    )
+        axis.set_ylim(0.5 - len(lines), 0.5)
+        axis.set_yticks(-np.arange(len(lines)), lines)
     return figure
 
 
 def heat_map(grid: pd.DataFrame, title: str) -> Figure:
     """Mean validation Recall of some runs for λ x |N_u|: a panel per space and backbone. A star marks the best point, a frame
     around λ = 1, where neighbours do not count, says that none is better than the plain model."""
-    means = grid.groupby(["strategy", "backbone", "neighbours", "lambda"], sort=False)["value"].mean().reset_index()
-    spaces, backbones = list(dict.fromkeys(means["strategy"])), list(dict.fromkeys(means["backbone"]))
-    figure = Figure(figsize=(1 + 3.1 * len(backbones), 0.8 + 2.3 * len(spaces)), layout="constrained")
-    for axes, space in zip(figure.subplots(len(spaces), len(backbones), squeeze=False), spaces):
-        for axis, backbone in zip(axes, backbones):
-            cells = means[(means["strategy"] == space) & (means["backbone"] == backbone)]
-            cells = cells.pivot(index="neighbours", columns="lambda", values="value")
-            drawn = axis.imshow(cells.to_numpy(), aspect="auto", origin="lower", cmap="cividis")
-            row, column = np.unravel_index(cells.to_numpy().argmax(), cells.shape)
-            if cells.columns[column] == 1:
-                axis.add_patch(
-                    Rectangle((column - 0.5, -0.5), 1, len(cells), fill=False, edgecolor="black", linewidth=3)
-                )
-            else:
-                axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
-            axis.set_xticks(range(cells.shape[1]), [f"{own:g}" for own in cells.columns], fontsize=7)
-            axis.set_yticks(range(len(cells)), cells.index, fontsize=7)
-            axis.set_title(backbone if space == spaces[0] else "", fontsize=10)
-            axis.set_xlabel("λ, weight of the own score" if space == spaces[-1] else "")
-            if axis is axes[0]:
-                axis.set_ylabel(f"space: {space.split('(')[1].rstrip(')')}\nnumber of neighbours", fontsize=9)
-            figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
+    spaces = grid["strategy"].str.extract(r"\((.*)\)", expand=False)
+    grid = grid.assign(row="space: " + spaces + "\nnumber of neighbours")
+    figure, each = facets(grid, "row", "backbone", "λ, weight of the own score")
+    for axis, panel in each:
+        means = panel.pivot_table("value", "neighbours", "lambda")
+        drawn = axis.imshow(means, aspect="auto", origin="lower", cmap="cividis")
+        row, column = np.unravel_index(means.to_numpy().argmax(), means.shape)
+        if means.columns[column] == 1:
+            frame = dict(fill=False, edgecolor="black", linewidth=3)
+            axis.add_patch(Rectangle((column - 0.5, -0.5), 1, len(means), **frame))
+        else:
+            axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
+        axis.grid(visible=False)
+        axis.set_xticks(range(means.shape[1]), [f"{own:g}" for own in means.columns], fontsize=7)
+        axis.set_yticks(range(len(means)), means.index, fontsize=7)
+        figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=10)
     return figure

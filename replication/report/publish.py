@@ -32,25 +32,25 @@ def publish_table(
 ) -> HTML:
     """Writes ``results/<dataset>/tables/<name>.csv`` and ``.md`` and returns the table to look at.
 
-    Args:
-        table: what the CSV holds.
-        shown: what the Markdown file and the returned HTML hold; None takes ``table``.
-        note: printed above them; how the run differs from the released one.
+    ``shown`` is what the Markdown file and the returned HTML hold, None for the same as the CSV; ``note``, printed above them,
+    says how the run differs from the released one.
     """
-    folder = paths.results(dataset) / "tables"
-    shown = table if shown is None else shown
+    folder, shown = paths.results(dataset) / "tables", table if shown is None else shown
+    flat = shown.reset_index() if any(shown.index.names) else shown
+    text = flat.to_markdown(index=False, disable_numparse=True)
     with replacing(folder / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=any(table.index.names))
     with replacing(folder / f"{name}.md") as temporary:
-        flat = shown.reset_index() if any(shown.index.names) else shown
-        temporary.write_text(
-            (f"*{note}*\n\n" if note else "") + flat.to_markdown(index=False, disable_numparse=True) + "\n"
-        )
-    with pd.option_context("display.max_colwidth", None):  # no text is cut off
-        html = shown.to_html(notebook=True)
+        temporary.write_text((f"*{note}*\n\n" if note else "") + text + "\n")
+    html = _html(shown)
     if not shown.map(lambda cell: len(str(cell)) > 40).any(axis=None):  # wide tables scroll; a number stays on its line
         html = f'<div style="white-space: nowrap">{html}</div>'
     return HTML((f"<p><em>{note}</em></p>" if note else "") + html)
+
+
+def _html(table: pd.DataFrame) -> str:
+    with pd.option_context("display.max_colwidth", None):  # no text is cut off
+        return table.to_html(notebook=True)
 
 
 def publish_runs(table: pd.DataFrame, dataset: str) -> None:
@@ -64,17 +64,11 @@ def show_parameters(parameters: Parameters, *parts: type) -> HTML:
     whose comments say why a value is what it is."""
     changes = parameters.changes()
     rows = [
-        {
-            "parameter": name,
-            "value": getattr(parameters, name),
-            "instead of": changes[name][1] if name in changes else "",
-            "meaning": field.description,
-        }
+        (name, getattr(parameters, name), changes[name][1] if name in changes else "", field.description)
         for part in parts
         for name, field in part.model_fields.items()
     ]
-    with pd.option_context("display.max_colwidth", None):
-        table = pd.DataFrame(rows).set_index("parameter").to_html(notebook=True)
+    table = pd.DataFrame(rows, columns=["parameter", "value", "instead of", "meaning"]).set_index("parameter")
     file = paths.PARAMS / f"{parameters.dataset}.yaml"
     text = escape(file.read_text(encoding="utf-8"))
-    return HTML(f"{table}<details><summary>{file.name}, with the reasons</summary><pre>{text}</pre></details>")
+    return HTML(f"{_html(table)}<details><summary>{file.name}, with the reasons</summary><pre>{text}</pre></details>")

@@ -1,23 +1,37 @@
 """The published numbers beside ours, one by one."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from math import isnan, sqrt
 
 import pandas as pd
 
-from replication.report.tables import metric_labels
+from replication.report.tables import CELL, with_metric
 
 TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
-CELL = ["backbone", "method", "metric", "k"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What our runs say of a published number or of a claim: a ``status`` in a few words, such as ``reproduced``; ``limits``,
+    what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
+
+    status: str
+    limits: str = ""
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        limits, reasons = f" ({self.limits})" if self.limits else "", ", ".join(self.reasons)
+        return self.status + limits + (f": {reasons}" if reasons else "")
 
 
 def published() -> pd.DataFrame:
-    """The 108 numbers of the paper's main table: ``dataset, backbone, method, metric, k, value, source``.
+    """The 108 numbers of the paper's main table: ``dataset, backbone, method, metric, k, published, source``.
 
     ``source`` is the authors' log file and its commit, or ``from memory``: no run of CDAE was published, and its rows
     of the paper could not be read again.
     """
-    return pd.read_csv(files("replication.report") / "published.csv")
+    return pd.read_csv(files("replication.report") / "published.csv").rename(columns={"value": "published"})
 
 
 def published_curves(dataset: str) -> pd.DataFrame:
@@ -35,70 +49,51 @@ def prediction_half(half: float, n_seeds: int) -> float:
     return half * sqrt(n_seeds + 1)
 
 
-def verdict(mean: float, half: float, n_seeds: int, published: float) -> str:
-    """What our runs say of a published number, which is a single run.
+def verdict(mean: float, half: float, n_seeds: int, published: float) -> Verdict:
+    """What the mean of our runs, and half its 95 % t-interval (NaN for one seed), say of a published number, a single run.
 
-    Args:
-        mean: ours, over seeds.
-        half: half the 95 % t-interval of the mean; NaN for one seed.
-        n_seeds: number of our runs.
-        published: the published number.
-
-    Returns:
-        ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in
-        the 95 % prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies.
-        ``cannot be checked (…)``: off by more than 4 % with one seed, so that nothing is known of the noise.
+    ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in the 95 %
+    prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies. ``cannot be checked (one seed)``:
+    off by more than 4 %, and nothing is known of the noise.
     """
     if abs(mean - published) <= TOLERANCE * published + 1e-12:
-        return "reproduced"
+        return Verdict("reproduced")
     if n_seeds < 2 or isnan(half):
-        return "cannot be checked (one seed)"
+        return Verdict("cannot be checked", "one seed")
     if abs(mean - published) <= prediction_half(half, n_seeds):
-        return "within seed noise"
-    return f"not reproduced ({'higher' if mean > published else 'lower'})"
+        return Verdict("within seed noise")
+    return Verdict("not reproduced", "higher" if mean > published else "lower")
 
 
 def with_published(table: pd.DataFrame, dataset: str, unlike: str = "") -> pd.DataFrame:
-    """A main table with its columns ``published, source, verdict`` filled, and three more: ``difference`` (relative, ours
-    to the published) and the 95 % prediction interval ``prediction_low, prediction_high`` for one further run.
+    """A main table with its columns ``published, source`` and ``verdict`` (as text) filled, and three more: ``difference``
+    (relative, ours to the published) and the 95 % prediction interval ``prediction_low, prediction_high`` for one further run.
 
     ``unlike`` says why runs cannot be held against the published numbers at all, such as changed settings.
     """
-    known = published().query("dataset == @dataset").drop(columns="dataset").rename(columns={"value": "published"})
-    table = table.drop(columns=["published", "source"]).merge(known, on=CELL, how="left")
-    half = [prediction_half(high - mean, n) for mean, high, n in zip(table["mean"], table["high"], table["n_seeds"])]
+    known = table[CELL].merge(published().query("dataset == @dataset"), on=CELL, how="left")
+    mean, halves, theirs = table["mean"], table["high"] - table["mean"], known["published"]
+    further = halves.combine(table["n_seeds"], prediction_half)
     verdicts = [
-        None if isnan(row.published) else
-        f"cannot be checked ({unlike})" if unlike else verdict(row.mean, row.high - row.mean, row.n_seeds, row.published)
-        for row in table.itertuples()
-    ]  # fmt: skip
-    return table.assign(
-        verdict=pd.Series(verdicts, dtype=object),
-        difference=table["mean"] / table["published"] - 1,
-        prediction_low=table["mean"] - half,
-        prediction_high=table["mean"] + half,
-    )
+        None if isnan(number) else str(Verdict("cannot be checked", unlike) if unlike else verdict(*ours, number))
+        for *ours, number in zip(mean, halves, table["n_seeds"], theirs)
+    ]
+    filled = dict(published=theirs, source=known["source"], difference=mean / theirs - 1)
+    filled |= dict(prediction_low=mean - further, prediction_high=mean + further)
+    return table.assign(verdict=verdicts, **filled)[[*table.columns.drop(["published", "source"]), *filled]]
 
 
 def beside_published(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a published number, for readers: both numbers, their relative difference, the width of what
     one more run of ours would do (half the prediction interval, relative to the mean), the verdict and the source."""
-    rows = table[table["published"].notna()]
-    return (
-        pd.DataFrame(
-            {
-                "backbone": rows["backbone"],
-                "method": rows["method"],
-                "metric": metric_labels(rows),
-                "published": rows["published"].map("{:.4f}".format),
-                "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
-                "seeds": rows["n_seeds"].map("{:.0f}".format),
-                "difference": rows["difference"].map("{:+.1%}".format),
-                "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
-                "verdict": rows["verdict"],
-                "source": rows["source"],
-            }
-        )
-        .replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True)
-        .set_index(["backbone", "method", "metric"])
-    )
+    rows = with_metric(table[table["published"].notna()])
+    cells = {
+        "published": rows["published"].map("{:.4f}".format),
+        "ours": rows["mean"].map("{:.4f}".format) + (rows["high"] - rows["mean"]).map(" ± {:.4f}".format),
+        "seeds": rows["n_seeds"].map("{:.0f}".format),
+        "difference": rows["difference"].map("{:+.1%}".format),
+        "one more run": (rows["prediction_high"] / rows["mean"] - 1).map("± {:.1%}".format),
+    }
+    shown = pd.DataFrame(cells).replace([r"^\W*nan.*$", " ± nan$"], ["–", ""], regex=True)
+    shown = shown.assign(verdict=rows["verdict"], source=rows["source"])
+    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])

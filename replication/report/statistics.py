@@ -1,7 +1,7 @@
 """How sure a difference is: over seeds (training again), and over users (testing other users)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ POWER = 0.8
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN limits for a single value."""
-    mean = float(np.mean(values))
+    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN where there are too few values."""
+    mean = float(np.mean(values)) if len(values) else np.nan
     if len(values) < 2:
         return mean, np.nan, np.nan
     half = float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values))
@@ -47,9 +47,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 def outcomes(changes: Sequence[float], adjusted: Sequence[float]) -> list[str]:
     """``better`` or ``worse`` where the adjusted p-value is below 0.05, by the change's sign, else ``unresolved``."""
-    return [
-        "unresolved" if not p < LEVEL else "better" if change > 0 else "worse" for change, p in zip(changes, adjusted)
-    ]
+    found = zip(changes, adjusted)
+    return ["unresolved" if not p < LEVEL else "better" if change > 0 else "worse" for change, p in found]
+
+
+def counted(outcomes: Sequence[str]) -> str:
+    """``1 better, 0 worse, 3 unresolved``."""
+    return ", ".join(f"{list(outcomes).count(word)} {word}" for word in ("better", "worse", "unresolved"))
 
 
 def detectable(differences: Sequence[float]) -> float:
@@ -60,35 +64,67 @@ def detectable(differences: Sequence[float]) -> float:
     return float(sum(stats.t.ppf([1 - LEVEL / 2, POWER], len(differences) - 1)) * stats.sem(differences))
 
 
-def bootstrap_intervals(
-    differences: np.ndarray, n_resamples: int = 10_000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile intervals of the mean over users, from resampled users.
-
-    Args:
-        differences: float ``(cells, U)``, each user's difference between two methods, averaged over seeds. A resample
-            takes the same users in every cell.
-        n_resamples, seed: of the resampling.
-
-    Returns:
-        Lower and upper limits, ``(cells,)`` each.
-    """
+def bootstrap_intervals(differences: np.ndarray, n_resamples: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper limits, ``(cells,)`` each, of 95 % percentile intervals of the mean over users. ``differences`` is float
+    ``(cells, U)``, each user's difference between two methods; a resample takes the same users in every cell."""
     batch = max(1, 20_000_000 // max(1, differences.size))  # 160 MB at once
-    result = stats.bootstrap(
-        (differences,), np.mean, axis=-1, n_resamples=n_resamples, batch=batch, method="percentile",
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return result.confidence_interval.low, result.confidence_interval.high
+    drawn = dict(n_resamples=n_resamples, batch=batch, method="percentile", rng=np.random.default_rng(0))
+    limits = stats.bootstrap((differences,), np.mean, axis=-1, **drawn).confidence_interval
+    return limits.low, limits.high
 
 
-def family_outcomes(table: pd.DataFrame, change: str, p: str, families: pd.Series) -> pd.DataFrame:
-    """``p_holm`` and ``outcome`` of a table's rows, corrected within each family."""
-    adjusted = table[p].astype(float).groupby(families).transform(lambda values: holm(values))
-    return pd.DataFrame({"p_holm": adjusted, "outcome": outcomes(table[change], adjusted)}, index=table.index)
+def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance, without NaN."""
+    groups = frame.groupby(list(keys), sort=False, dropna=False)[value]
+    rows = [(*key, *interval(group.dropna())) for key, group in groups]
+    return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """``mean, low, high`` of a column in each group, in order of appearance: the mean and its 95 % t-interval."""
+    """The same for thousands of groups at once; the last digit may differ."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[value].agg(["mean", "sem", "count"]).reset_index()
     half = stats.t.ppf(1 - LEVEL / 2, np.maximum(groups["count"] - 1, 1)) * groups["sem"]
     return groups.assign(low=groups["mean"] - half, high=groups["mean"] + half).drop(columns=["sem", "count"])
+
+
+def changes(
+    frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise: Callable = intervals
+) -> pd.DataFrame:
+    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, each seed's paired difference."""
+    groups = frame.groupby(list(keys), sort=False, dropna=False)[name]
+    p, least = (groups.agg(lambda each, of=of: of(each.dropna())).to_numpy() for of in (paired_p, detectable))
+    table = summarise(frame, keys, name).set_axis([*keys, name, f"{name}_low", f"{name}_high"], axis=1)
+    return table.assign(p=p, detectable=least)
+
+
+def compare(
+    values: pd.DataFrame, keys: Sequence[str], cell: Sequence[str], is_base: pd.Series, summarise: Callable = intervals
+) -> pd.DataFrame:
+    """Every group with its change against the base of its cell, paired by seed.
+
+    Args:
+        values: one row per group and seed, with the columns ``seed`` and ``value`` and those named by the next two.
+        keys: the columns that tell groups apart.
+        cell: those of them that a group and its base have in common.
+        is_base: the rows that the others are compared with.
+        summarise: :func:`intervals` or :func:`over_seeds`.
+
+    Returns:
+        ``keys, mean, low, high, n_seeds`` and the columns of :func:`changes`, NaN for the base and where nothing pairs.
+    """
+    paired_by = [*cell, "seed"]
+    at_base = values[is_base].set_index(paired_by)["value"].rename("at_base")
+    values = values.assign(change=(values["value"] - values.join(at_base, on=paired_by)["at_base"]).mask(is_base))
+    n_seeds = values.groupby(list(keys), sort=False, dropna=False)["value"].count().to_numpy()
+    found = changes(values, keys, summarise=summarise).drop(columns=list(keys))
+    return summarise(values, keys).assign(n_seeds=n_seeds).join(found)
+
+
+def corrected(table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change") -> pd.DataFrame:
+    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``; both empty where
+    nothing changes. Rows are of one family where all of ``families`` are equal."""
+    tested = table[table[change].notna()]
+    adjusted = tested.groupby([family[tested.index] for family in families])["p"].transform(holm)
+    return table.assign(
+        p_holm=adjusted, **{outcome: pd.Series(outcomes(tested[change], adjusted), tested.index, object)}
+    )

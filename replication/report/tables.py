@@ -9,16 +9,22 @@ from IPython.display import Markdown
 
 from denoise_lib.losses import drop_rate_at
 from replication.methods import METHODS, PAPER
-from replication.report.statistics import bootstrap_intervals, detectable, family_outcomes, interval, paired_p
+from replication.methods.backbones import BACKBONES
+from replication.report.statistics import bootstrap_intervals, changes, compare, corrected, counted
 from replication.runs.settings import Settings
 from replication.runs.store import Run
 
 MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 PAPER_METRICS = ("recall", "ndcg")
-MAIN_COLUMNS = (
-    "backbone method metric k mean low high n_seeds change change_low change_high against_ce published source verdict"
-).split()
+CELL = ["backbone", "method", "metric", "k"]
+INTERVALS = ["mean", "low", "high", "n_seeds", "change", "change_low", "change_high"]
+PUBLISHED = ["published", "source", "verdict"]  # filled by published.with_published
+
+
+def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the columns ``backbone, method, seed`` of its run."""
+    return frame.assign(**{name: getattr(run.settings, name) for name in ("backbone", "method", "seed")})
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
@@ -26,11 +32,7 @@ def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.Dat
 
     ``users``: all, warm (with training rows) or cold (without).
     """
-    frames = []
-    for run in runs:
-        frame = _means(run.metrics.query("part == @part"), users)
-        about = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
-        frames.append(frame.assign(**about))
+    frames = [with_cell(run, _means(run.metrics[run.metrics["part"] == part], users)) for run in runs]
     return pd.concat(frames, ignore_index=True)[["backbone", "method", "seed", "metric", "k", "value"]]
 
 
@@ -38,13 +40,16 @@ def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
     if users != "cold":
         return metrics.loc[metrics["users"] == users, ["metric", "k", "value"]]
     # A run keeps the means over all and over warm users; the rest of the sum is the cold users'.
-    wide = metrics.pivot(index=["metric", "k"], columns="users", values=["value", "n_users"])
-    total = wide["value"] * wide["n_users"]
-    cold = (total["all"] - total["warm"].fillna(0)) / (wide["n_users"]["all"] - wide["n_users"]["warm"])
-    return (
-        cold.rename("value")
-        .reindex(metrics.loc[metrics["users"] == "all"].set_index(["metric", "k"]).index)
-        .reset_index()
+    at = metrics.set_index(["users", "metric", "k"])
+    total, n_users = at["value"] * at["n_users"], at["n_users"]
+    return ((total["all"] - total["warm"].fillna(0)) / (n_users["all"] - n_users["warm"])).rename("value").reset_index()
+
+
+def is_own(table: pd.DataFrame) -> pd.Series:
+    """Whether a row's method or backbone is a user's. Such rows are tested apart, so that the others keep their marks."""
+    known = {"method": METHODS, "backbone": BACKBONES}
+    return ~pd.DataFrame({name: table[name].isin(known[name]) for name in known if name in table}, table.index).all(
+        axis=1
     )
 
 
@@ -54,35 +59,22 @@ def main_table(
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
     ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences,
-    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells, and apart from
-    them over the other metrics' cells; ``against_ce`` is better or worse where it is below 0.05, else unresolved.
-    ``detectable`` is the least true change that as many seeds would find four times in five. ``note`` fills the column
-    that says how a run differs from the released one. ``baselines`` (of :func:`denoise_lib.baselines.baselines`) come
-    last, with an empty backbone.
+    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells; the other metrics'
+    cells are corrected apart, and so are those of a user's methods and backbones. ``against_ce`` is better or worse where it
+    is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find four times in five.
+    ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
+    :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
     """
-    rows = []
-    values = values_of(runs, part, users)
-    for (backbone, metric, k), cell in values.groupby(["backbone", "metric", "k"], sort=False):
-        by_seed = cell.pivot(index="seed", columns="method", values="value")
-        for method in cell["method"].unique():
-            mean, low, high = interval(by_seed[method].dropna())
-            row = dict(backbone=backbone, method=method, metric=metric, k=k, mean=mean, low=low, high=high)
-            row["n_seeds"] = by_seed[method].count()
-            if method != "CE" and "CE" in by_seed:
-                differences = (by_seed[method] - by_seed["CE"]).dropna()
-                row |= dict(zip(("change", "change_low", "change_high"), interval(differences)))
-                row |= dict(p=paired_p(differences), detectable=detectable(differences))
-            rows.append(row)
+    values, cell = values_of(runs, part, users), ["backbone", "metric", "k"]
+    values = values.iloc[values.groupby(cell, sort=False).ngroup().argsort(kind="stable")].reset_index(drop=True)
+    table = compare(values, [*cell, "method"], cell, values["method"] == "CE")
+    table = corrected(table, "against_ce", [table["metric"].isin(PAPER_METRICS), is_own(table)])
     if baselines is not None:
         cells = baselines[(baselines["users"] == users) & baselines["value"].notna()].rename(columns={"value": "mean"})
-        rows += cells.assign(backbone="", n_seeds=1)[["backbone", "method", "metric", "k", "mean", "n_seeds"]].to_dict(
-            "records"
-        )
-    table = pd.DataFrame(rows).reindex(columns=[*MAIN_COLUMNS, "note", "p", "p_holm", "detectable"]).assign(note=note)
-    is_tested = table["change"].notna()
-    tested = table[is_tested]
-    corrected = family_outcomes(tested, "change", "p", families=tested["metric"].isin(PAPER_METRICS))
-    return table.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"].reindex(table.index))
+        cells = cells[["method", "metric", "k", "mean"]].assign(backbone="", n_seeds=1)
+        table = pd.concat([table, cells], ignore_index=True)
+    columns = [*CELL, *INTERVALS, "against_ce", *PUBLISHED, "note", "p", "p_holm", "detectable"]
+    return table.assign(note=note).reindex(columns=columns)
 
 
 def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
@@ -91,88 +83,85 @@ def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
 
     The interval over seeds says what training again would do to the change, this one what other users would.
     """
-    groups = {
-        key: group for key, group in _grouped(runs) if all((run.folder / "per_user.npz").exists() for run in group)
+    per_user = {
+        key: {run.settings.seed: run.per_user() for run in group}
+        for key, group in by_method(runs).items()
+        if all((run.folder / "per_user.npz").exists() for run in group)
     }
-    per_user = {key: {run.settings.seed: run.per_user() for run in group} for key, group in groups.items()}
     cells, differences = [], []
     for (backbone, method), by_seed in per_user.items():
-        of_ce = per_user.get((backbone, "CE"), {})
-        seeds = sorted(set(by_seed) & set(of_ce)) if method != "CE" else []
-        for metric in METRIC_NAMES if seeds else ():
-            mean = np.mean([by_seed[seed][metric] - of_ce[seed][metric] for seed in seeds], axis=0)  # (U, K)
-            cells += [(backbone, method, metric, int(k)) for k in by_seed[seeds[0]]["ks"]]
-            differences.append(mean.T)
-    if not cells:
-        return table.assign(user_low=np.nan, user_high=np.nan)
-    low, high = bootstrap_intervals(np.concatenate(differences))
-    found = pd.DataFrame(cells, columns=["backbone", "method", "metric", "k"]).assign(user_low=low, user_high=high)
-    return table.merge(found, on=["backbone", "method", "metric", "k"], how="left")
+        of_ce = per_user.get((backbone, "CE"), {}) if method != "CE" else {}
+        pairs = [(by_seed[seed], of_ce[seed]) for seed in sorted(set(by_seed) & set(of_ce))]
+        for metric in METRIC_NAMES if pairs else ():
+            differences.append(np.mean([ours[metric] - ce[metric] for ours, ce in pairs], axis=0).T)  # (K, U)
+            cells += [(backbone, method, metric, int(k)) for k in pairs[0][0]["ks"]]
+    found = pd.DataFrame(cells, columns=CELL).assign(user_low=np.nan, user_high=np.nan)
+    for _, rows in found.groupby(is_own(found)):  # apart, so that no row depends on what a user adds
+        limits = bootstrap_intervals(np.concatenate(differences)[rows.index])
+        found.loc[rows.index, ["user_low", "user_high"]] = np.column_stack(limits)
+    return table.merge(found.astype({"k": int}), on=CELL, how="left")
+
+
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a change of Recall or NDCG."""
+    return table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
 
 
 def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
     """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
     could have found."""
-    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
-    return (
-        pd.DataFrame(
-            {
-                "backbone": rows["backbone"],
-                "method": rows["method"],
-                "metric": metric_labels(rows),
-                "change": rows["change"].map(_signed),
-                "over seeds": [_range(low, high) for low, high in zip(rows["change_low"], rows["change_high"])],
-                "over users": [_range(low, high) for low, high in zip(rows["user_low"], rows["user_high"])],
-                "p": rows["p"].map("{:.4f}".format),
-                "p (Holm)": rows["p_holm"].map("{:.4f}".format),
-                "detectable": rows["detectable"].map("{:.4f}".format),
-                "against CE": rows["against_ce"],
-            }
-        )
-        .replace("nan", "–")
-        .set_index(["backbone", "method", "metric"])
-    )
-
-
-def _range(low: float, high: float) -> str:
-    return "–" if pd.isna(low) else f"{_signed(low)} to {_signed(high)}"
+    rows = with_metric(tested(table))
+    cells = {"change": rows["change"].map(signed)}
+    for name, of in (("over seeds", "change"), ("over users", "user")):
+        cells[name] = rows[f"{of}_low"].map(signed) + " to " + rows[f"{of}_high"].map(signed)
+    for name, of in (("p", "p"), ("p (Holm)", "p_holm"), ("detectable", "detectable")):
+        cells[name] = rows[of].map("{:.4f}".format)
+    shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
+    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])
 
 
 def readable(
-    table: pd.DataFrame,
-    metrics: Sequence[str] = PAPER_METRICS,
-    keys: Sequence[str] = ("backbone", "method"),
-    outcome: str = "against_ce",
+    table: pd.DataFrame, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
 ) -> pd.DataFrame:
-    """The main table as people read it: a row for each value of ``keys``, a column for each metric and K.
+    """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
 
     A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼ worse
     by the column ``outcome``, after Holm's correction.
     """
-    rows = table[table["metric"].isin(metrics)]
+    rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
     cells = [
-        f"{row.mean:.4f}{_half(row.mean, row.high)}"
-        + ("" if pd.isna(row.change) else f" ({_signed(row.change)}{_half(row.change, row.change_high)})")
+        f"{row.mean:.4f}{half(row.mean, row.high)}"
+        + ("" if pd.isna(row.change) else f" ({shift(row.change, row.change_high)})")
         + MARKS.get(getattr(row, outcome), "")
         for row in rows.itertuples()
     ]
-    columns = metric_labels(rows)
-    wide = rows.assign(column=columns, cell=cells).pivot(index=list(keys), columns="column", values="cell")
-    order = rows[list(keys)].drop_duplicates().itertuples(index=False, name=None)
-    return wide.loc[list(order), list(dict.fromkeys(columns))].rename_axis(columns=None)
+    return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
 
 
-def _signed(change: float) -> str:
+def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell") -> pd.DataFrame:
+    """A row for each value of ``keys`` and a column for each of ``column``, both in order of appearance."""
+    order = rows.set_index(list(keys)).index.unique()
+    return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
+
+
+def signed(change: float) -> str:
+    """A change with its sign and four digits."""
     return f"{round(change, 4) + 0.0:+.4f}"  # adding 0 turns -0 into 0
 
 
-def _half(middle: float, high: float) -> str:
+def half(middle: float, high: float) -> str:
+    """Half an interval, as it stands after its middle; nothing where there is none."""
     return "" if pd.isna(high) else f" ± {high - middle:.4f}"
 
 
-def metric_labels(rows: pd.DataFrame) -> list[str]:
-    """``Recall@20`` and the like, from the columns ``metric`` and ``k``."""
-    return [f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(rows["metric"], rows["k"])]
+def shift(change: float, high: float) -> str:
+    """A change ± half its interval."""
+    return signed(change) + half(change, high)
+
+
+def with_metric(points: pd.DataFrame) -> pd.DataFrame:
+    """The same with a column ``measured``: ``Recall@20`` and the like, from ``metric`` and ``k``."""
+    return points.assign(measured=[f"{METRIC_NAMES[metric]}@{k}" for metric, k in zip(points["metric"], points["k"])])
 
 
 def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
@@ -180,49 +169,35 @@ def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
     return table.round(4).fillna("–").set_index(list(index))
 
 
-def with_metric(points: pd.DataFrame) -> pd.DataFrame:
-    """The same with a column ``measured``: ``Recall@20`` and the like."""
-    return points.assign(measured=metric_labels(points))
-
-
 def summary(table: pd.DataFrame) -> Markdown:
     """One sentence per backbone and method on what the main table says: counted, not judged."""
-    rows = table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
-    lines = []
-    for (backbone, method), cells in rows.groupby(["backbone", "method"], sort=False):
-        counts = cells["against_ce"].value_counts()
-        found = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "worse", "unresolved"))
-        lines.append(f"- {backbone}: {method} against CE in {len(cells)} cells (Recall and NDCG at each K): {found}.")
+    lines = [
+        f"- {backbone}: {method} against CE in {len(found)} cells (Recall and NDCG at each K): {counted(found)}."
+        for (backbone, method), found in tested(table).groupby(["backbone", "method"], sort=False)["against_ce"]
+    ]
     return Markdown("\n".join(lines))
 
 
 def settings_table(settings: list[Settings]) -> pd.DataFrame:
     """What is to be run: for each backbone and method its seeds and the settings that are its own."""
-    options = dict.fromkeys(option for name in PAPER for option in METHODS[name].grid)
-    rows = {}
+    options, rows = dict.fromkeys((option for name in PAPER for option in METHODS[name].grid), ""), {}
     for run in settings:
-        row = rows.setdefault(
-            (run.backbone, run.method), {"seeds": 0, "epochs": run.epochs, **options, **run.method_options}
-        )
-        row["seeds"] += 1
-    frame = pd.DataFrame(
-        rows.values(), index=pd.MultiIndex.from_tuples(rows, names=["backbone", "method"]), dtype=object
-    )
-    return frame.where(frame.notna(), "")
+        about = {"seeds": 0, "epochs": run.epochs, **options, **run.method_options}
+        rows.setdefault((run.backbone, run.method), about)["seeds"] += 1
+    return pd.DataFrame(rows.values(), pd.MultiIndex.from_tuples(rows, names=["backbone", "method"]), dtype=object)
 
 
 def selection_table(runs: list[Run]) -> pd.DataFrame:
     """When each method's own validation loss was lowest, over seeds, and how far T-CE's drop rate had come by then."""
     rows = []
-    for (backbone, method), group in _grouped(runs):
-        steps = [run.selected_step for run in group]
-        row = dict(backbone=backbone, method=method, selected_steps=", ".join(map(str, steps)))
-        row["last_point"] = group[0].info["last_point"]
-        row["at_last_point"] = f"{sum(step == row['last_point'] for step in steps)} of {len(steps)}"
+    for (backbone, method), group in by_method(runs).items():
+        steps, last = [run.selected_step for run in group], group[0].info["last_point"]
+        row = {"backbone": backbone, "method": method, "selected_steps": ", ".join(map(str, steps))}
+        row |= {"last_point": last, "at_last_point": f"{steps.count(last)} of {len(steps)}"}
         if method == "T-CE":
             options = group[0].settings.method_options
-            rates = [drop_rate_at(step, **options) for step in steps]
-            row["drop_rate_then"] = f"{np.mean(rates):.3f} of {options['max_drop_rate']}"
+            then = np.mean([drop_rate_at(step, **options) for step in steps])
+            row["drop_rate_then"] = f"{then:.3f} of {options['max_drop_rate']}"
         rows.append(row)
     return pd.DataFrame(rows).set_index(["backbone", "method"]).fillna("")
 
@@ -233,91 +208,71 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
     remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by
     seed, with 95 % intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved,
-    each corrected by Holm over its column. Needs runs with ``test_curve``.
+    each corrected by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
     """
-    curves_of = {(run.settings.backbone, run.settings.method, run.settings.seed): run for run in runs}
-    rows = []
-    for (backbone, method), group in _grouped(runs):
-        if method == base:
+    bases = {(run.settings.backbone, run.settings.seed): run for run in runs if run.settings.method == base}
+    frames, names = [], ["own_steps", "same_step"]
+    for run in runs:
+        other = bases.get((run.settings.backbone, run.settings.seed))
+        if run.settings.method == base or other is None:
             continue
+        curve, rows = other.history.set_index("step"), []
         for metric, k in product(PAPER_METRICS, ks):
-            column = f"{metric}_{k}_test"
-            differences = {"own_steps": [], "same_step": []}
-            for run in group:
-                other = curves_of.get((backbone, base, run.settings.seed))
-                if other is not None:
-                    curve = other.history.set_index("step")[column]
-                    differences["own_steps"].append(run.value(metric, k) - curve[other.selected_step])
-                    differences["same_step"].append(run.value(metric, k) - curve[run.selected_step])
-            row = dict(backbone=backbone, method=method, metric=metric, k=k)
-            for name, values in differences.items():
-                row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values))) | {
-                    f"{name}_p": paired_p(values)
-                }
-            rows.append(row)
-    table = pd.DataFrame(rows)
-    one_family = pd.Series(0, table.index)
-    for name in ("own_steps", "same_step"):
-        table[f"at_{name}"] = family_outcomes(table, name, f"{name}_p", one_family)["outcome"]
-    return table
+            value, at = run.value(metric, k), curve[f"{metric}_{k}_test"]
+            rows.append((metric, k, value - at[other.selected_step], value - at[run.selected_step]))
+        frames.append(with_cell(run, pd.DataFrame(rows, columns=["metric", "k", *names])))
+    columns = []
+    for name in names:
+        found = changes(pd.concat(frames), CELL, name)
+        found = corrected(found, f"at_{name}", [is_own(found)], name).rename(columns={"p": f"{name}_p"})
+        columns.append(found.set_index(CELL).drop(columns=["p_holm", "detectable"]))
+    table = pd.concat(columns, axis=1)
+    outcomes = [f"at_{name}" for name in names]
+    return table[[*table.columns.drop(outcomes), *outcomes]].reset_index()
 
 
 def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
-    cells = {
-        name.replace("_", " "): [
-            f"{_signed(row[name])}{_half(row[name], row[f'{name}_high'])}{MARKS[row[f'at_{name}']]}"
-            for _, row in table.iterrows()
-        ]
-        for name in ("own_steps", "same_step")
-    }
-    return (
-        table[["backbone", "method"]]
-        .assign(metric=metric_labels(table), **cells)
-        .set_index(["backbone", "method", "metric"])
-    )
+    rows, cells = with_metric(table), {}
+    for name in ("own_steps", "same_step"):
+        of_rows = zip(rows[name], rows[f"{name}_high"], rows[f"at_{name}"])
+        cells[name.replace("_", " ")] = [shift(change, high) + MARKS[outcome] for change, high, outcome in of_rows]
+    return pd.DataFrame(cells, [rows["backbone"], rows["method"], rows["measured"].rename("metric")])
 
 
 def dose_table(response: pd.DataFrame) -> pd.DataFrame:
     """The changes against CE by dose for readers: a row per noise, metric and line, a column per dose."""
-    cells = [f"{_signed(row.change)}{_half(row.change, row.change_high)}" for row in response.itertuples()]
-    wide = response.assign(cell=cells).pivot(index=["noise", "measured", "line"], columns="dose", values="cell")
-    order = response[["noise", "measured", "line"]].drop_duplicates().itertuples(index=False, name=None)
-    return wide.loc[sorted(order, key=lambda row: row[:2])].rename_axis(columns="dose")
+    cells = [shift(row.change, row.change_high) for row in response.itertuples()]
+    rows = response.assign(cell=cells).sort_values(["noise", "measured"], kind="stable")
+    return wide(rows, ["noise", "measured", "line"], "dose")
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:
     """One row per run: settings, selected step, every test and validation mean, time, and where it was computed."""
     rows = []
     for run in runs:
-        settings = {key: value for key, value in run.info["settings"].items() if key != "pretrained"}
-        means = {
-            f"{row.part}_{row.metric}_{row.k}": row.value
-            for row in run.metrics.query("users == 'all'").sort_values("part").itertuples()
+        info, means = run.info, run.metrics.query("users == 'all'").sort_values("part").itertuples()
+        row = {"id": info["id"], **info["settings"]} | {
+            key: info[key] for key in ("n_parameters", "selected_step", "last_point")
         }
-        rows.append(
-            {"id": run.info["id"], **settings, "n_parameters": run.info["n_parameters"]}
-            | {"selected_step": run.selected_step, "last_point": run.info["last_point"], **means}
-            | {"seconds": round(run.info["seconds"]["total"], 1), "commit": run.info["environment"]["commit"]}
-        )
-    return pd.DataFrame(rows)
+        row |= {f"{mean.part}_{mean.metric}_{mean.k}": mean.value for mean in means}
+        rows.append(row | {"seconds": round(info["seconds"]["total"], 1), "commit": info["environment"]["commit"]})
+    return pd.DataFrame(rows).drop(columns="pretrained")
 
 
 def environment_table(runs: list[Run]) -> pd.DataFrame:
     """What the runs were computed with; a line has several values where runs differ."""
-    return pd.DataFrame(
-        [
-            {"what": key, "value": ", ".join(sorted({run.info["environment"][key] for run in runs}))}
-            for key in runs[0].info["environment"]
-        ]
-    ).set_index("what")
+    kinds = runs[0].info["environment"]
+    values = {kind: ", ".join(sorted({run.info["environment"][kind] for run in runs})) for kind in kinds}
+    return pd.Series(values, name="value").rename_axis("what").to_frame()
 
 
-def _grouped(runs: list[Run]) -> list[tuple[tuple[str, str], list[Run]]]:
+def by_method(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
+    """The runs of each backbone and method."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.settings.backbone, run.settings.method), []).append(run)
-    return list(groups.items())
+    return groups
 
 
 def baseline_settings(baselines: pd.DataFrame) -> pd.DataFrame:

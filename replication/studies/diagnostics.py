@@ -7,8 +7,8 @@ import pandas as pd
 
 from denoise_lib.data import Split
 from replication.methods import METHODS
-from replication.report.statistics import family_outcomes, interval, over_seeds, paired_p
-from replication.report.tables import PAPER_METRICS, main_table
+from replication.report.statistics import changes, compare, corrected, intervals, over_seeds
+from replication.report.tables import PAPER_METRICS, is_own, main_table, with_cell
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run, found, load_run
@@ -44,39 +44,23 @@ def planned(parameters: Parameters) -> list[Settings]:
 def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFrame:
     """Columns of the runs' histories at every evaluation point, one below the other and averaged over seeds:
     ``backbone, method, step, <name>, mean, low, high``, where ``columns`` (column -> label) fills ``name``."""
-    frames = []
-    for run in runs:
-        points = run.history.melt("step", [column for column in columns if column in run.history], var_name=name)
-        frames.append(points.assign(backbone=run.settings.backbone, method=run.settings.method))
+    frames = [
+        with_cell(run, run.history.melt("step", [one for one in columns if one in run.history], var_name=name))
+        for run in runs
+    ]
     points = pd.concat(frames, ignore_index=True)
     return over_seeds(points.assign(**{name: points[name].map(columns)}), ["backbone", "method", "step", name])
-
-
-def _at(run: Run, step: int, column: str) -> float:
-    return float(run.history.set_index("step")[column][step])
-
-
-def _by_backbone(runs: list[Run]) -> dict[str, list[Run]]:
-    return {
-        name: [run for run in runs if run.settings.backbone == name]
-        for name in dict.fromkeys(r.settings.backbone for r in runs)
-    }
 
 
 def clean_training(runs: list[Run]) -> pd.DataFrame:
     """Training without the flagged false positives beside normal training, same test part: the rows ``clean-only`` of
     :func:`replication.report.tables.main_table` with ``normal``, the mean of CE, and ``relative``, the change as a share of it."""
-    table = main_table(of_methods(runs, "CE", "clean-only"))
-    keys = ["backbone", "metric", "k"]
-    normal = table[table["method"] == "CE"].set_index(keys)["mean"].rename("normal")
-    clean = table[(table["method"] == "clean-only") & table["metric"].isin(PAPER_METRICS)].join(normal, on=keys)
-    columns = [*keys, "normal", "mean", "change", "change_low", "change_high", "p_holm", "against_ce"]
-    return (
-        clean[columns]
-        .rename(columns={"mean": "clean"})
-        .assign(relative=clean["change"] / clean["normal"])
-        .reset_index(drop=True)
-    )
+    table, keys = main_table(of_methods(runs, "CE", "clean-only")), ["backbone", "metric", "k"]
+    of_method = dict(list(table[table["metric"].isin(PAPER_METRICS)].set_index(keys).groupby("method")))
+    clean = of_method["clean-only"].rename(columns={"mean": "clean"}).assign(normal=of_method["CE"]["mean"])
+    clean["relative"] = clean["change"] / clean["normal"]
+    columns = ["normal", "clean", "change", "change_low", "change_high", "p_holm", "against_ce", "relative"]
+    return clean[columns].reset_index()
 
 
 def loss_points(runs: list[Run]) -> pd.DataFrame:
@@ -96,56 +80,46 @@ def whole_and_first(points: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
 def memorisation(runs: list[Run]) -> pd.DataFrame:
     """How far CE had learned the false positives at the selected and at the last step: mean losses over seeds, and the
     ``gap`` (false - true) with its interval."""
-    rows = []
-    for backbone, group in _by_backbone(of_methods(runs, "CE")).items():
-        for when, step_of in (
-            ("selected", lambda run: run.selected_step),
-            ("last", lambda run: run.info["last_point"]),
-        ):
-            losses = np.array(
-                [[_at(run, step_of(run), column) for column in ("loss_true", "loss_false")] for run in group]
-            )
-            row = dict(backbone=backbone, point=when, mean_step=np.mean([step_of(run) for run in group]))
-            row |= dict(zip(("loss_true", "loss_false"), losses.mean(axis=0)))
-            rows.append(row | dict(zip(("gap", "gap_low", "gap_high"), interval(losses[:, 1] - losses[:, 0]))))
-    return pd.DataFrame(rows)
+    rows, keys, means = [], ["backbone", "point"], ["mean_step", "loss_true", "loss_false"]
+    for run in of_methods(runs, "CE"):
+        for point, step in (("selected", run.selected_step), ("last", run.info["last_point"])):
+            losses = run.history.set_index("step").loc[step]
+            rows.append((run.settings.backbone, point, step, losses["loss_true"], losses["loss_false"]))
+    frame = pd.DataFrame(rows, columns=[*keys, *means]).eval("gap = loss_false - loss_true")
+    return _means(frame, keys, means).join(changes(frame, keys, "gap")[["gap", "gap_low", "gap_high"]])
+
+
+def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
+    means = {column: intervals(frame, keys, column)["mean"] for column in columns}
+    return frame[keys].drop_duplicates(ignore_index=True).assign(**means)
 
 
 def drop_points(runs: list[Run]) -> pd.DataFrame:
-    """Precision and recall of false positives among what was dropped since the point before, and what dropping as many
-    at random would give (the share of false positives, the share dropped): ``backbone, step, measure, dropping, mean, …``.
-
-    For ``T-CE`` what it dropped, for each backbone.
-    """
-    chosen = of_methods(runs, "T-CE")
-    frames = []
-    for measure, own, random in (
-        ("precision", "drop_precision", "false_share"),
-        ("recall", "drop_recall", "drop_share"),
-    ):
-        frames.append(
-            points_of(chosen, {own: "T-CE", random: "at random (expected)"}, "dropping").assign(measure=measure)
+    """Precision and recall of false positives among what T-CE dropped since the point before, for each backbone, and what
+    dropping as many at random would give (the share of false positives, the share dropped): ``backbone, step, measure,
+    dropping, mean, …``."""
+    sources = {"precision": ("drop_precision", "false_share"), "recall": ("drop_recall", "drop_share")}
+    frames = [
+        points_of(of_methods(runs, "T-CE"), {own: "T-CE", random: "at random (expected)"}, "dropping").assign(
+            measure=name
         )
+        for name, (own, random) in sources.items()
+    ]
     return pd.concat(frames, ignore_index=True).dropna(subset="mean")
 
 
 def drops(runs: list[Run]) -> pd.DataFrame:
     """The same at the last point, for every method that drops: means over seeds with the interval of the precision."""
-    rows = []
-    for backbone, group in _by_backbone([run for run in runs if "drop_precision" in run.history]).items():
-        for method in dict.fromkeys(run.settings.method for run in group):
-            ends = pd.DataFrame([run.history.iloc[-1] for run in of_methods(group, method)])
-            row = dict(backbone=backbone, method=method, step=int(ends["step"].iloc[0]))
-            row |= dict(zip(("precision", "precision_low", "precision_high"), interval(ends["drop_precision"])))
-            rows.append(
-                row
-                | dict(
-                    at_random=ends["false_share"].mean(),
-                    recall=ends["drop_recall"].mean(),
-                    dropped=ends["drop_share"].mean(),
-                )
-            )
-    return pd.DataFrame(rows)
+    names = {
+        "drop_precision": "precision",
+        "false_share": "at_random",
+        "drop_recall": "recall",
+        "drop_share": "dropped",
+    }
+    ends = [with_cell(run, run.history.iloc[[-1]]) for run in runs if "drop_precision" in run.history]
+    frame, keys = pd.concat(ends, ignore_index=True).rename(columns=names), ["backbone", "method", "step"]
+    precision = changes(frame, keys, "precision")[[*keys, "precision", "precision_low", "precision_high"]]
+    return precision.join(_means(frame, keys, ["at_random", "recall", "dropped"]).drop(columns=keys))
 
 
 def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Series:
@@ -166,34 +140,21 @@ def with_users(runs: list[Run]) -> list[Run]:
 
 def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     """Test metrics by user activity: ``backbone, method, metric, k, group, n_users, mean, low, high`` and the change
-    against CE, paired by seed. Needs runs with per-user values, which records lack."""
+    against CE, paired by seed, tested in a family for each metric and K. Needs runs with per-user values, which records
+    lack."""
     frames = []
     for run in runs:
         per_user = run.per_user()
         groups = activity_groups(split, per_user["users"])
-        about = dict(backbone=run.settings.backbone, method=run.settings.method, seed=run.settings.seed)
         for metric in PAPER_METRICS:
             means = pd.DataFrame(per_user[metric], columns=per_user["ks"]).groupby(groups.to_numpy()).mean()
             values = means.melt(ignore_index=False, var_name="k").rename_axis("group").reset_index()
-            frames.append(values.assign(metric=metric, n_users=values["group"].map(groups.value_counts()), **about))
+            values = values.assign(metric=metric, n_users=values["group"].map(groups.value_counts()))
+            frames.append(with_cell(run, values))
     values = pd.concat(frames, ignore_index=True)
-    values = values.sort_values("group", key=lambda spans: spans.str.split("–").str[0].astype(int), kind="stable")
-    keys = ["backbone", "metric", "k", "group"]
-    table = over_seeds(values, ["backbone", "method", "metric", "k", "group", "n_users"])
-    base = values[values["method"] == "CE"].set_index([*keys, "seed"])["value"].rename("ce")
-    paired = values[values["method"] != "CE"].join(base, on=[*keys, "seed"])
-    paired = paired.assign(value=paired["value"] - paired["ce"])
-    changes = over_seeds(paired, ["method", *keys]).rename(
-        columns=dict(mean="change", low="change_low", high="change_high")
-    )
-    p = (
-        paired.groupby(["method", *keys])["value"]
-        .agg(lambda values: paired_p(values.to_numpy()))
-        .rename("p")
-        .reset_index()
-    )
-    tested = changes.merge(p, on=["method", *keys])
-    corrected = family_outcomes(tested, "change", "p", tested["metric"] + tested["k"].astype(str))
-    return table.merge(
-        tested.assign(p_holm=corrected["p_holm"], against_ce=corrected["outcome"]), on=["method", *keys], how="left"
-    )
+    least = values["group"].str.split("–").str[0].astype(int)
+    values = values.iloc[least.argsort(kind="stable")].reset_index(drop=True)
+    keys = ["backbone", "method", "metric", "k", "group", "n_users"]
+    cell = [key for key in keys if key != "method"]
+    table = compare(values, keys, cell, values["method"] == "CE", over_seeds).drop(columns=["n_seeds", "detectable"])
+    return corrected(table, "against_ce", [table["metric"], table["k"], is_own(table)])

@@ -1,11 +1,12 @@
 """The dose-response study: false positives are made up, so the truth is known."""
 
 from dataclasses import replace
+from itertools import product
 
 import pandas as pd
 
 from replication.methods.noise import KINDS
-from replication.report.statistics import over_seeds
+from replication.report.statistics import compare, over_seeds
 from replication.report.tables import PAPER_METRICS
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
@@ -24,58 +25,48 @@ def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
     """
     if not parameters.doses or not public.has_flags(parameters.dataset):
         return []
-    rates, ramps = parameters.grids.max_drop_rate, parameters.grids.ramp_steps
-    drop_rates = [min(rates), max(rates)]
+    rates, seeds, ramp_steps = parameters.grids.max_drop_rate, parameters.grid_seeds, min(parameters.grids.ramp_steps)
     studied = parameters.having(
-        backbones=[DOSE_BACKBONE],
-        seeds=parameters.grid_seeds,
-        ramp_steps=min(ramps),
-        test_curve=False,
-        own_backbones=[],
+        backbones=[DOSE_BACKBONE], seeds=seeds, ramp_steps=ramp_steps, test_curve=False, own_backbones=[]
     )
     pairs = []
-    for kind in KINDS:
-        for dose in parameters.doses:
-            right_rate = dose / (1 + dose) / 2
-            lines = [("CE", "CE", 0.0), ("R-CE", "R-CE", 0.0)]
-            lines += [(f"T-CE, drop rate {rate:g}", "T-CE", rate) for rate in drop_rates]
-            for method in ("T-CE", "random-drop", "oracle-drop"):
-                lines.append((f"{method}, knows the dose", method if dose else "CE", right_rate))
-            for line, method, rate in lines:
-                for settings in plan([method], studied.having(max_drop_rate=rate)):
-                    made_up = replace(settings, noise=kind if dose else KINDS[0], dose=float(dose))
-                    pairs.append((dict(line=line, noise=kind, dose=dose), made_up))
+    for kind, dose in product(KINDS, parameters.doses):
+        right_rate = dose / (1 + dose) / 2
+        lines = [("CE", "CE", 0.0), ("R-CE", "R-CE", 0.0)]
+        lines += [(f"T-CE, drop rate {rate:g}", "T-CE", rate) for rate in (min(rates), max(rates))]
+        knowing = ("T-CE", "random-drop", "oracle-drop")
+        lines += [(f"{method}, knows the dose", method if dose else "CE", right_rate) for method in knowing]
+        made_up = dict(noise=kind if dose else KINDS[0], dose=float(dose))
+        pairs += [
+            (dict(line=line, noise=kind, dose=dose), replace(run, **made_up))
+            for line, method, rate in lines
+            for run in plan([method], studied.having(max_drop_rate=rate))
+        ]
     return pairs
 
 
 def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
     """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change against
     CE at the same dose, paired by seed."""
-    rows = [
+    frame = pd.DataFrame(
         label | dict(seed=run.settings.seed, metric=metric, k=k, value=run.value(metric, k), step=run.selected_step)
-        for label, run in zip(labels, runs) for metric in PAPER_METRICS
-    ]  # fmt: skip
-    frame, cell = pd.DataFrame(rows), ["noise", "dose", "metric", "k"]
-    ce = frame[frame["line"] == "CE"].set_index([*cell, "seed"])["value"].rename("ce")
-    frame = frame.join(ce, on=[*cell, "seed"])
-    changes = over_seeds(frame.assign(value=frame["value"] - frame["ce"]), ["line", *cell])
-    means = over_seeds(frame, ["line", *cell]).assign(mean_step=over_seeds(frame, ["line", *cell], "step")["mean"])
-    return means.merge(
-        changes.rename(columns=dict(mean="change", low="change_low", high="change_high")), on=["line", *cell]
+        for label, run in zip(labels, runs)
+        for metric in PAPER_METRICS
     )
+    cell, change = ["noise", "dose", "metric", "k"], ["change", "change_low", "change_high"]
+    table = compare(frame, ["line", *cell], cell, frame["line"] == "CE", over_seeds)
+    table.loc[table["line"] == "CE", change] = 0.0  # from itself
+    table["mean_step"] = over_seeds(frame, ["line", *cell], "step")["mean"]
+    return table[["line", *cell, "mean", "low", "high", "mean_step", *change]]
 
 
 def dose_says(response: pd.DataFrame) -> str:
     """How many changes against CE at each dose have an interval above, below or around 0, by line, as text."""
-    counted = response[response["line"] != "CE"]
-    lines = []
-    for line, rows in counted.groupby("line", sort=False):
+    lines = ["**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n"]
+    for line, rows in response[response["line"] != "CE"].groupby("line", sort=False):
         found = []
         for dose, cells in rows.groupby("dose"):
             above, below = (cells["change_low"] > 0).sum(), (cells["change_high"] < 0).sum()
             found.append(f"{above} above, {below} below, {len(cells) - above - below} around 0 at dose {dose:g}")
         lines.append(f"- {line}: " + "; ".join(found))
-    return (
-        "**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n\n"
-        + "\n".join(lines)
-    )
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from replication.report.statistics import over_seeds
-from replication.report.tables import PAPER_METRICS, metric_labels, same_step_table
+from replication.report.tables import PAPER_METRICS, half, same_step_table, wide, with_cell, with_metric
 from replication.runs.store import Run
 
 
@@ -25,7 +25,7 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
     by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
     by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
     of_tce = {(run.settings.backbone, run.settings.seed): run.selected_step for run in of_methods(runs, "T-CE")}
-    rows = []
+    frames, keys = [], ["backbone", "method", "selector", "metric", "k"]
     for run in runs:
         history = run.history.set_index("step")
         steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
@@ -35,48 +35,39 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
         if step in history.index:  # clean-only has fewer steps
             steps["T-CE's step"] = step
         steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
-        about = dict(backbone=run.settings.backbone, method=run.settings.method)
-        for name, step in steps.items():
-            rows += [
-                about | dict(selector=name, metric=m, k=k, step=step, value=history[f"{m}_{k}_test"][step])
-                for m in PAPER_METRICS
-            ]
-    frame, keys = pd.DataFrame(rows), ["backbone", "method", "selector", "metric", "k"]
+        rows = [
+            dict(selector=name, metric=metric, k=k, step=step, value=history[f"{metric}_{k}_test"][step])
+            for name, step in steps.items()
+            for metric in PAPER_METRICS
+        ]
+        frames.append(with_cell(run, pd.DataFrame(rows)))
+    frame = pd.concat(frames, ignore_index=True)
     seeds = frame.groupby(keys)["value"].transform("count")
-    frame = frame[
-        seeds == seeds.groupby([frame["backbone"], frame["method"]]).transform("max")
-    ]  # the same seeds for every rule
-    steps = over_seeds(frame, keys, "step")["mean"]
-    return over_seeds(frame, keys).assign(mean_step=steps)
+    all_seeds = seeds.groupby([frame["backbone"], frame["method"]]).transform("max")
+    frame = frame[seeds == all_seeds]  # the same seeds for every rule
+    return over_seeds(frame, keys).assign(mean_step=over_seeds(frame, keys, "step")["mean"])
 
 
 def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFrame:
     """One row per backbone and method, one column per rule: mean ± half the interval, and the mean step."""
     rows = table[table["metric"] == metric]
-    half = (rows["high"] - rows["mean"]).map(" ± {:.4f}".format).where(rows["high"].notna(), "")
-    cells = rows["mean"].map("{:.4f}".format) + half + rows["mean_step"].map(" @ {:,.0f}".format)
-    wide = rows.assign(cell=cells).pivot(index=["backbone", "method"], columns="selector", values="cell")
-    order = rows[["backbone", "method"]].drop_duplicates().itertuples(index=False, name=None)
-    return (
-        wide.loc[list(order), list(dict.fromkeys(rows["selector"]))]
-        .fillna("–")
-        .rename_axis(columns=metric_labels(rows.head(1))[0])
-    )
+    cells = [f"{row.mean:.4f}{half(row.mean, row.high)} @ {row.mean_step:,.0f}" for row in rows.itertuples()]
+    shown = wide(rows.assign(cell=cells), ["backbone", "method"], "selector").fillna("–")
+    return shown.rename_axis(columns=with_metric(rows)["measured"].iloc[0])
 
 
 def selection_says(table: pd.DataFrame) -> str:
     """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only, untested."""
-    wide = table[table["metric"] == "recall"].pivot(index=["backbone", "method"], columns="selector", values="mean")
-    lines = []
+    recall = wide(table[table["metric"] == "recall"], ["backbone", "method"], "selector", "mean")
+    lines = ["**Here**, methods minus CE in Recall under each rule (means, untested):\n"]
     for method in ("T-CE", "oracle-drop", "clean-only"):
         for backbone in table.loc[table["method"] == method, "backbone"].unique():
-            gains = (wide.loc[(backbone, method)] - wide.loc[(backbone, "CE")])[table["selector"].unique()].dropna()
-            lines.append(
-                f"- {method}, {backbone}: " + ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
-            )
-    return "**Here**, methods minus CE in Recall under each rule (means, untested):\n\n" + "\n".join(lines)
+            gains = (recall.loc[(backbone, method)] - recall.loc[(backbone, "CE")]).dropna()
+            told = ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
+            lines.append(f"- {method}, {backbone}: {told}")
+    return "\n".join(lines)
 
 
 def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
-    """T-CE minus a control with the same schedule: :func:`denoise_lib.report.same_step_table` with the control as base."""
+    """T-CE minus a control with the same schedule: :func:`replication.report.tables.same_step_table` with the control as base."""
     return same_step_table(of_methods(runs, "T-CE", control), ks, base=control)

@@ -1,10 +1,9 @@
 """The sensitivity study: one hyper-parameter at a time over its grid."""
 
-import numpy as np
 import pandas as pd
 
 from replication.methods import METHODS, PAPER
-from replication.report.statistics import over_seeds
+from replication.report.statistics import compare, over_seeds
 from replication.report.tables import PAPER_METRICS
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
@@ -40,22 +39,22 @@ def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -
     """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
     against CE of the same seeds with its interval."""
     ce_of = {run.settings.seed: run for run in ce_runs}
-    rows = []
-    for name, run in zip(names, runs):
-        row = dict(
-            parameter=name, x=run.settings.method_options[name], method=run.settings.method, seed=run.settings.seed
+    rows = [
+        (
+            name,
+            run.settings.method_options[name],
+            one.settings.method,
+            metric,
+            k,
+            one.settings.seed,
+            one.value(metric, k),
         )
-        for metric in PAPER_METRICS:
-            value, ce = run.value(metric, k), ce_of[row["seed"]].value(metric, k)
-            rows.append(row | dict(metric=metric, k=k, value=value, difference=value - ce))
-            rows.append(row | dict(method="CE", metric=metric, k=k, value=ce, difference=np.nan))
-    frame, keys = pd.DataFrame(rows).drop_duplicates(), ["parameter", "x", "method", "metric", "k"]
-    changes = over_seeds(frame, keys, "difference").rename(
-        columns=dict(mean="change", low="change_low", high="change_high")
-    )
-    return (
-        over_seeds(frame, keys)
-        .merge(changes, on=keys)
-        .sort_values(["parameter", "x"], kind="stable")
-        .rename(columns={"x": "value"})
-    )
+        for name, run in zip(names, runs)
+        for metric in PAPER_METRICS
+        for one in (run, ce_of[run.settings.seed])
+    ]
+    keys = ["parameter", "x", "method", "metric", "k"]
+    frame = pd.DataFrame(rows, columns=[*keys, "seed", "value"]).drop_duplicates(ignore_index=True)
+    cell = [key for key in keys if key != "method"]
+    table = compare(frame, keys, cell, frame["method"] == "CE", over_seeds).drop(columns=["n_seeds", "p", "detectable"])
+    return table.sort_values(["parameter", "x"], kind="stable").rename(columns={"x": "value"})
