@@ -71,7 +71,9 @@ def backbone(name: str, source: Source | None) -> Backbone:
     return BACKBONES[name] if source is None else Backbone(name, getattr(_module(source), name), ("dim",))
 
 
-def _found(files: list[str], is_one: Callable, try_it: Callable, names: Iterable[str], wanted: str) -> dict:
+def _found(
+    files: list[str], is_one: Callable, try_it: Callable, names: Iterable[str], wanted: str
+) -> dict[str, Source]:
     taken, found = {_plain(name): name for name in names}, {}
     for source in map(_read, files):
         module, nodes = _module(source), ast.parse(source.code).body
@@ -143,16 +145,14 @@ def _try_loss(loss: Callable) -> None:
 
 
 def _try_backbone(backbone: type) -> None:
-    interactions = csr_matrix(np.tri(4, 6, -1, dtype=np.int8))  # the first user and the last items have none
-    users, items = torch.arange(4), torch.arange(6)
+    interactions = csr_matrix(np.tri(40, 60, -1, dtype=np.int8))  # the first user and the last items have none
+    users, items = torch.arange(40), torch.arange(60)
     model, again = (backbone(interactions, dim=16, generator=torch.Generator().manual_seed(1)).eval() for _ in range(2))
-    logits, scores = model(users.repeat_interleave(6), items.repeat(4)), model.score_items(users)
-    if logits.shape != (24,) or scores.shape != (4, 6):
-        shapes = f"{tuple(logits.shape)} and {tuple(scores.shape)}"
-        raise ValueError(
-            f"forward gives (24,) for 24 pairs and score_items (4, 6) for 4 users of 6 items, not {shapes}"
-        )
-    if not torch.allclose(logits.view(4, 6), scores, rtol=1e-3, atol=1e-5):
+    logits, scores = model(users.repeat_interleave(60), items.repeat(40)), model.score_items(users)
+    if logits.shape != (2400,) or scores.shape != (40, 60):
+        given = f"{tuple(logits.shape)} and {tuple(scores.shape)}"
+        raise ValueError(f"forward gives (2400,) for 2400 pairs, score_items (40, 60) for 40 users, and not {given}")
+    if not torch.allclose(logits.view(40, 60), scores, rtol=1e-3, atol=1e-5):
         raise ValueError("forward and score_items give other numbers for the same pairs, or NaN")
     if not torch.equal(scores, again.score_items(users)):
         raise ValueError("its initial weights do not come from the generator that it is given")

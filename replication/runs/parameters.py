@@ -129,10 +129,10 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
     def _fits_together(self):
         self._method_sources = own.own_methods(self.own_methods)
         self._backbone_sources = own.own_backbones(self.own_backbones)
-        known = [*BACKBONES, *self._backbone_sources]
-        for name in [*self.backbones, *self.study_seeds, *self.extra_seeds]:
-            if name not in (known if name in self.backbones else BACKBONES):
-                raise ValueError(f"backbones: {name!r} is not one of {', '.join(known)}")
+        with_own, studied = [*BACKBONES, *self._backbone_sources], [*self.study_seeds, *self.extra_seeds]
+        for names, known in ((self.backbones, with_own), (studied, BACKBONES)):
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"backbones: {unknown[0]!r} is not one of {', '.join(known)}")
         for name in ("backbones", "top_k", "seeds", "study_seeds", "extra_seeds"):
             value = getattr(self, name)
             for values in value.values() if isinstance(value, dict) else [value]:
