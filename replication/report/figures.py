@@ -116,7 +116,7 @@ def panels(
     points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, ordered: bool = True,
     one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
 ) -> Figure:  # fmt: skip
-    """Means with their intervals ``mean, low, high`` against ``x``: a line per value of ``line``, a panel per value of
+    """Means with their intervals ``mean, low, high``, or without, against ``x``: a line per value of ``line``, a panel per value of
     ``column`` and ``row``, whose values label the vertical axes.
 
     Args:
@@ -128,34 +128,29 @@ def panels(
     """
     figure, each = facets(points, row, column, xlabel, sharey="row" if one_scale else False)
     styles = styles or styles_of(points[line].unique())
+    side = min(0.25, 0.06 * (len(styles) - 1)) if named else 0  # lines stand side by side at each name
     for axis, panel in each:
-        lines = [(style, name, panel[panel[line] == name]) for name, style in styles.items()]
+        names = list(panel[x].unique())
+        for aside, (name, style) in zip(np.linspace(-side, side, len(styles)), styles.items()):
+            drawn, look = panel[panel[line] == name], dict(color=style.color, label=name)
+            look |= dict(linestyle=style.linestyle if ordered else "none")
+            if named:
+                look |= dict(marker=style.marker, markersize=4, linewidth=1, capsize=2)
+                errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
+                axis.errorbar([names.index(value) + aside for value in drawn[x]], drawn["mean"], errors, **look)
+            else:
+                axis.plot(drawn[x], drawn["mean"], linewidth=1.5, **look)
+                if "low" in drawn:
+                    axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
         if named:
-            _error_bars(axis, lines, x, list(panel[x].unique()), ordered)
-        else:
-            _bands(axis, lines, x)
+            texts = [name if isinstance(name, str) else f"{name:g}" for name in names]
+            axis.set_xticks(range(len(names)), texts, fontsize=8)
+            axis.set_xlim(-0.5, len(names) - 0.5)
         if zero is not None:
             axis.axhline(zero, color="#999999", linewidth=0.8)
         if not ordered:
             axis.tick_params("x", labelrotation=90, labelbottom=panel[row].iloc[0] == points[row].iloc[-1])
     return _legend(figure)
-
-
-def _bands(axis: Axes, lines: list, x: str) -> None:
-    for style, name, drawn in lines:
-        axis.plot(drawn[x], drawn["mean"], label=name, linewidth=1.5, color=style.color, linestyle=style.linestyle)
-        axis.fill_between(drawn[x], drawn["low"], drawn["high"], color=style.color, alpha=0.15, linewidth=0)
-
-
-def _error_bars(axis: Axes, lines: list, x: str, names: list, joined: bool) -> None:
-    spread = min(0.5, 0.12 * (len(lines) - 1))  # lines side by side at each name
-    for shift, (style, name, drawn) in zip(np.linspace(-spread / 2, spread / 2, len(lines)), lines):
-        at = [names.index(value) + shift for value in drawn[x]]
-        errors = [drawn["mean"] - drawn["low"], drawn["high"] - drawn["mean"]]
-        look = dict(color=style.color, marker=style.marker, linestyle=style.linestyle if joined else "none")
-        axis.errorbar(at, drawn["mean"], errors, label=name, markersize=4, linewidth=1, capsize=2, **look)
-    axis.set_xticks(range(len(names)), [name if isinstance(name, str) else f"{name:g}" for name in names], fontsize=8)
-    axis.set_xlim(-0.5, len(names) - 0.5)
 
 
 def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -185,16 +180,12 @@ def schedule_figure(points: pd.DataFrame) -> Figure:
     drawn = pd.concat([points.assign(line="nominal"), points[points["reached"]].assign(line="reached")])
     most = drawn.groupby(["line", "backbone"])["drop_rate"].max().map("{:.3g}".format)
     titles = most.index.levels[1] + ": reaches " + most["reached"] + " of " + most["nominal"]
-    drawn = drawn.assign(column=drawn["backbone"].map(titles), row="drop rate (share of the batch)")
-    figure = _functions(drawn, "step", "drop_rate", "optimizer step")
+    drawn = drawn.assign(
+        column=drawn["backbone"].map(titles), row="drop rate (share of the batch)", mean=drawn["drop_rate"]
+    )
+    figure = panels(drawn, x="step", line="line", column="column", row="row", xlabel="optimizer step")
     figure.axes[0].set_ylim(bottom=0)
     return figure
-
-
-def _functions(points: pd.DataFrame, x: str, value: str, xlabel: str, **options) -> Figure:
-    """:func:`panels` of numbers without intervals, by the columns ``line, row, column``."""
-    points = points.assign(**dict.fromkeys(["mean", "low", "high"], points[value]))
-    return panels(points, x=x, line="line", column="column", row="row", xlabel=xlabel, **options)
 
 
 def weight_points(betas: Sequence[float]) -> pd.DataFrame:
@@ -207,15 +198,17 @@ def weight_points(betas: Sequence[float]) -> pd.DataFrame:
 def weight_figure(points: pd.DataFrame) -> Figure:
     """R-CE's weight of a positive (left) and its weighted loss (right) against the predicted probability."""
     names = {"weight": "weight of a positive, $p^β$", "loss": "weighted loss, $-p^β\\,\\log p$"}
-    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "column").assign(row="")
-    drawn["line"] = "β = " + drawn["beta"].map("{:g}".format) + drawn["beta"].map(lambda beta: "" if beta else " (CE)")
-    shades = zip(drawn["line"].unique(), np.linspace(0.75, 0, drawn["beta"].nunique()))
-    styles = {line: Style(str(grey), "o") for line, grey in shades}
-    figure = _functions(drawn, "p", "value", "predicted probability p", one_scale=False, styles=styles)
-    for style, beta in zip(styles.values(), drawn["beta"].unique()):
-        if beta > 0:
-            figure.axes[1].plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=style.color, markersize=4)  # the peak
-    figure.axes[1].set_ylim(0, 4)
+    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "column", "mean").assign(row="")
+    betas = drawn["beta"].unique()
+    lines = {beta: f"β = {beta:g}" + ("" if beta else " (CE)") for beta in betas}
+    styles = {lines[beta]: Style(str(grey), "o") for beta, grey in zip(betas, np.linspace(0.75, 0, len(betas)))}
+    drawn["line"] = drawn["beta"].map(lines)
+    where = dict(x="p", line="line", column="column", row="row", xlabel="predicted probability p")
+    figure = panels(drawn, **where, one_scale=False, styles=styles)
+    right = figure.axes[1]
+    right.set_ylim(0, 4)
+    for beta in betas[betas > 0]:
+        right.plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=styles[lines[beta]].color, markersize=4)  # the peak
     return figure
 
 

@@ -32,17 +32,15 @@ def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.Dat
 
     ``users``: all, warm (with training rows) or cold (without).
     """
-    frames = [with_cell(run, _means(run.metrics[run.metrics["part"] == part], users)) for run in runs]
-    return pd.concat(frames, ignore_index=True)[["backbone", "method", "seed", "metric", "k", "value"]]
-
-
-def _means(metrics: pd.DataFrame, users: str) -> pd.DataFrame:
+    frames = [with_cell(run, run.metrics[run.metrics["part"] == part]) for run in runs]
+    means = pd.concat(frames).set_index(["users", "backbone", "method", "seed", "metric", "k"])
+    values, n_users = means["value"], means["n_users"]
     if users != "cold":
-        return metrics.loc[metrics["users"] == users, ["metric", "k", "value"]]
+        return values[users].reset_index()
     # A run keeps the means over all and over warm users; the rest of the sum is the cold users'.
-    at = metrics.set_index(["users", "metric", "k"])
-    total, n_users = at["value"] * at["n_users"], at["n_users"]
-    return ((total["all"] - total["warm"].fillna(0)) / (n_users["all"] - n_users["warm"])).rename("value").reset_index()
+    sums = values * n_users
+    cold = (sums["all"] - sums["warm"].fillna(0)) / (n_users["all"] - n_users["warm"])
+    return cold.rename("value").reset_index()
 
 
 def is_own(table: pd.DataFrame) -> pd.Series:

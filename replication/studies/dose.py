@@ -7,7 +7,7 @@ import pandas as pd
 
 from replication.methods.noise import KINDS
 from replication.report.statistics import compare, over_seeds
-from replication.report.tables import PAPER_METRICS
+from replication.report.tables import PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -25,10 +25,9 @@ def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
     """
     if not parameters.doses or not public.has_flags(parameters.dataset):
         return []
-    rates, seeds, ramp_steps = parameters.grids.max_drop_rate, parameters.grid_seeds, min(parameters.grids.ramp_steps)
-    studied = parameters.having(
-        backbones=[DOSE_BACKBONE], seeds=seeds, ramp_steps=ramp_steps, test_curve=False, own_backbones=[]
-    )
+    rates, ramp_steps = parameters.grids.max_drop_rate, min(parameters.grids.ramp_steps)
+    studied = dict(backbones=[DOSE_BACKBONE], seeds=parameters.grid_seeds, own_backbones=[])
+    studied = parameters.having(**studied, ramp_steps=ramp_steps, test_curve=False)
     pairs = []
     for kind, dose in product(KINDS, parameters.doses):
         right_rate = dose / (1 + dose) / 2
@@ -48,11 +47,8 @@ def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
 def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
     """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change against
     CE at the same dose, paired by seed."""
-    frame = pd.DataFrame(
-        label | dict(seed=run.settings.seed, metric=metric, k=k, value=run.value(metric, k), step=run.selected_step)
-        for label, run in zip(labels, runs)
-        for metric in PAPER_METRICS
-    )
+    frames = [values_of([run]).assign(**label, step=run.selected_step) for label, run in zip(labels, runs)]
+    frame = pd.concat(frames).query("metric in @PAPER_METRICS and k == @k").reset_index(drop=True)
     cell, change = ["noise", "dose", "metric", "k"], ["change", "change_low", "change_high"]
     table = compare(frame, ["line", *cell], cell, frame["line"] == "CE", over_seeds)
     table.loc[table["line"] == "CE", change] = 0.0  # from itself

@@ -11,19 +11,12 @@ from tqdm import tqdm
 from denoise_lib.data import Split
 from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, validation_sample
 from replication.methods import PAPER
-from replication.methods.colliding import (
-    SPACES,
-    CollidingInference,
-    NeighbourMean,
-    nearest_users,
-    recall_grid,
-    stored,
-    user_vectors,
-)
+from replication.methods import colliding as neighbourhood
+from replication.methods.colliding import SPACES, CollidingInference, NeighbourMean
 from replication.methods.known_positives import known_positives
 from replication.report import tables
 from replication.report.statistics import compare, corrected, counted
-from replication.report.tables import METRIC_NAMES, PAPER_METRICS, with_cell
+from replication.report.tables import METRIC_NAMES, PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import torch_threads
 from replication.runs.settings import Options, Settings, plan
@@ -84,44 +77,48 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> Collidi
     Recall at the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for every share with
     CE and for ``compared_share`` with the others; the other two spaces use no extra feedback, so they have no share. As many
     runs as ``jobs`` says are done side by side, in threads."""
-    on_valid = ranking_task(split, validation_sample(split), [split.train])
-    on_test = ranking_task(split, split.test, [split.train, split.valid])
+    tasks = (
+        ranking_task(split, validation_sample(split), [split.train]),
+        ranking_task(split, split.test, [split.train, split.valid]),
+    )
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run
         n_jobs = -1 if parameters.jobs == "auto" else parameters.jobs
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        found = parallel(delayed(_collide)(run, split, on_valid, on_test, parameters) for run in plain)
+        found = parallel(delayed(_collide)(run, split, *tasks, parameters) for run in plain)
         parts = list(tqdm(found, total=len(plain), desc="06: colliding inference", unit="run"))
-    grids, choices, values = ([row for part in parts for row in part[place]] for place in range(3))
-    return Colliding(pd.concat(grids, ignore_index=True), pd.DataFrame(choices), pd.DataFrame(values))
+    return Colliding(*(pd.concat([frame for part in parts for frame in part[i]], ignore_index=True) for i in range(3)))
 
 
-def _collide(
-    run: Run, split: Split, on_valid: RankingTask, on_test: RankingTask, parameters: Parameters
-) -> tuple[list[pd.DataFrame], list[dict], list[dict]]:
-    """One run's part of each table of :class:`Colliding`."""
+def _collide(run: Run, split: Split, on_valid: RankingTask, on_test: RankingTask, parameters: Parameters) -> tuple:
+    """One run's part of each table of :class:`Colliding`, as lists of frames."""
     model, ks, ns = run.model(), parameters.top_k, parameters.neighbours
-    lambdas, k = sorted(parameters.lambdas, reverse=True), max(ks)
-    scores = stored(model, split.n_users, split.n_items)
+    lambdas, scores = (
+        sorted(parameters.lambdas, reverse=True),
+        neighbourhood.stored(model, split.n_users, split.n_items),
+    )
     shares = parameters.known_shares if run.settings.method == "CE" else [parameters.compared_share]
+    of_run = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
     own, *others = SPACES
     grids, choices, values = [], [], []
     for space, share in [*((own, share) for share in shares), *((space, None) for space in others)]:
+        about = {"strategy": f"colliding inference ({space})", **of_run, "known_share": share}
         known = None if share is None else known_positives(split, share, run.settings.seed)
-        neighbours = nearest_users(user_vectors(space, model, split, known), max(ns))
-        grid = recall_grid(scores, neighbours, on_valid, ns, lambdas, k)
+        neighbours = neighbourhood.nearest_users(neighbourhood.user_vectors(space, model, split, known), max(ns))
+        grid = neighbourhood.recall_grid(scores, neighbours, on_valid, ns, lambdas, max(ks))
         best_n, best_lambda = np.unravel_index(grid.argmax(), grid.shape)
         n, weight = ns[best_n], lambdas[best_lambda]
-        about = {"strategy": f"colliding inference ({space})"}
-        about |= {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")} | {"known_share": share}
-        cells = pd.DataFrame(grid, index=pd.Index(ns, name="neighbours"), columns=lambdas)
-        tidy = cells.melt(var_name="lambda", value_name="value", ignore_index=False).reset_index()
-        grids.append(tidy.assign(**about))
-        choices.append({**about, "neighbours": n, "lambda": weight, "without": (neighbours[:, 0] < 0).mean()})
+        grids.append(_tidy(pd.DataFrame(grid, pd.Index(ns, name="neighbours"), lambdas), "lambda", about))
+        chosen = about | {"neighbours": n, "lambda": weight, "without": (neighbours[:, 0] < 0).mean()}
+        choices.append(pd.DataFrame([chosen]))
         measured = evaluate(CollidingInference(scores, NeighbourMean(scores, neighbours[:, :n]), weight), on_test, ks)
-        for metric in METRIC_NAMES:
-            means = measured[metric].mean(axis=0)
-            values += [{**about, "metric": metric, "k": k, "value": mean} for k, mean in zip(ks, means)]
+        means = {metric: measured[metric].mean(axis=0) for metric in METRIC_NAMES}
+        values.append(_tidy(pd.DataFrame(means, pd.Index(ks, name="k")), "metric", about))
     return grids, choices, values
+
+
+def _tidy(cells: pd.DataFrame, columns: str, about: dict) -> pd.DataFrame:
+    """``about`` beside each cell's row, column and ``value``."""
+    return cells.melt(var_name=columns, value_name="value", ignore_index=False).reset_index().assign(**about)
 
 
 def readable_choices(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -140,11 +137,10 @@ def _share_texts(table: pd.DataFrame) -> pd.Series:
 def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.DataFrame:
     """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra feedback
     are the strategy ``plain``, without a share."""
-    frames = []
-    for run in [*plain, *trained]:
-        means = run.metrics.query("part == 'test' and users == 'all'")[["metric", "k", "value"]]
-        means = means.assign(strategy=run.settings.strategy or "plain", known_share=run.settings.known_share)
-        frames.append(with_cell(run, means))
+    frames = [
+        values_of([run]).assign(strategy=run.settings.strategy or "plain", known_share=run.settings.known_share)
+        for run in [*plain, *trained]
+    ]
     # Shares are floats also in frames that have none.
     return pd.concat([frame.astype({"known_share": float}) for frame in [*frames, collided.values]], ignore_index=True)
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from replication.methods import METHODS, PAPER
 from replication.report.statistics import compare, over_seeds
-from replication.report.tables import PAPER_METRICS
+from replication.report.tables import PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -39,22 +39,12 @@ def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -
     """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
     against CE of the same seeds with its interval."""
     ce_of = {run.settings.seed: run for run in ce_runs}
-    rows = [
-        (
-            name,
-            run.settings.method_options[name],
-            one.settings.method,
-            metric,
-            k,
-            one.settings.seed,
-            one.value(metric, k),
-        )
+    frames = [
+        values_of([run, ce_of[run.settings.seed]]).assign(parameter=name, x=run.settings.method_options[name])
         for name, run in zip(names, runs)
-        for metric in PAPER_METRICS
-        for one in (run, ce_of[run.settings.seed])
     ]
-    keys = ["parameter", "x", "method", "metric", "k"]
-    frame = pd.DataFrame(rows, columns=[*keys, "seed", "value"]).drop_duplicates(ignore_index=True)
-    cell = [key for key in keys if key != "method"]
-    table = compare(frame, keys, cell, frame["method"] == "CE", over_seeds).drop(columns=["n_seeds", "p", "detectable"])
-    return table.sort_values(["parameter", "x"], kind="stable").rename(columns={"x": "value"})
+    keys, cell = ["parameter", "x", "method", "metric", "k"], ["parameter", "x", "metric", "k"]
+    values = pd.concat(frames).query("metric in @PAPER_METRICS and k == @k").drop_duplicates(ignore_index=True)
+    table = compare(values, keys, cell, values["method"] == "CE", over_seeds)
+    table = table.sort_values(["parameter", "x", "metric"], ascending=[True, True, False])  # Recall first
+    return table.rename(columns={"x": "value"}).drop(columns=["n_seeds", "p", "detectable"])
