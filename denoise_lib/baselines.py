@@ -38,7 +38,8 @@ class MostPop:
 
 
 class ItemToItem:
-    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj} w_{ji}`.
+    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj}
+    w_{ji}`.
 
     Args:
         interactions: CSR ``(n_users, n_items)``, the training positives.
@@ -54,7 +55,8 @@ class ItemToItem:
 
 
 def cosine_weights(interactions: csr_matrix, n_neighbours: int) -> csr_matrix:
-    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are 0."""
+    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are
+    0."""
     counts = np.maximum(np.bincount(interactions.indices, minlength=interactions.shape[1]), 1)
     columns = (interactions.astype(np.float64) @ diags(counts**-0.5)).T.tocsr()  # (n_items, n_users), rows of length 1
     n_items = columns.shape[0]

@@ -117,7 +117,8 @@ class MLP(nn.Module):
 
 
 class NeuMF(nn.Module):
-    r"""GMF's product beside MLP's tower: :math:`\hat y_{ui} = h^\top [p_u \odot q_i ; \mathrm{tower}([u_u ; v_i])] + b`.
+    r"""GMF's product beside MLP's tower: :math:`\hat y_{ui} = h^\top [p_u \odot q_i ; \mathrm{tower}([u_u ; v_i])] +
+    b`.
 
     Arguments as in :class:`MLP`; ``dim`` is the width of the product too.
     """

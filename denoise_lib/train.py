@@ -77,8 +77,8 @@ def fit(
         select_by: ``"valid_loss"`` or the name of a probe; the lowest value wins, the highest where the name starts
             with ``recall`` or ``ndcg``, the earliest among equals.
         probes: name -> function of (model, step), called in evaluation mode at each evaluation point.
-        row_values: float ``(len(split.train),)`` or ``(len(split.train), c)``, handed to ``loss_fn`` batch by batch; 0 for
-            negatives and in validation.
+        row_values: float ``(len(split.train),)`` or ``(len(split.train), c)``, handed to ``loss_fn`` batch by batch; 0
+            for negatives and in validation.
         observed: the interactions that are never drawn as negatives; None takes ``split.train``.
         checkpoint: file to continue from and to save to, at most once a minute. A run that was stopped and is started
             again with the same arguments ends with the same bits. Whoever passes it deletes it afterwards. Where it
@@ -187,7 +187,8 @@ def _rows(positives: Interactions, avoid, n_negatives: int, rng: np.random.Gener
 
 
 def validation_rows(split: Split, observed_pairs, n_negatives: int, seed: int):
-    """The validation positives, then their negatives, as ``protocol: corrected`` draws them once: users, items, labels."""
+    """The validation positives, then their negatives, as ``protocol: corrected`` draws them once: users, items,
+    labels."""
     avoid = observed_pairs.maximum(split.matrix(split.valid))
     return _rows(split.valid, avoid, n_negatives, np.random.default_rng([seed, 0, 0, VALIDATION]))
 
@@ -211,7 +212,8 @@ def _epoch_rows(train, observed_pairs, n_negatives, row_values, seed, epoch, dev
 
 
 def _validation(protocol: str, split: Split, observed_pairs, n_negatives: int, seed: int, batch_size: int):
-    """How a protocol validates: a function (epoch, step) -> users, items, labels, and how many rows a loss is taken over."""
+    """How a protocol validates: a function (epoch, step) -> users, items, labels, and how many rows a loss is taken
+    over."""
     if protocol == "corrected":
         once = validation_rows(split, observed_pairs, n_negatives, seed)
         return (lambda epoch, step: once), len(once[0])

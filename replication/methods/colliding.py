@@ -128,8 +128,8 @@ class CollidingInference:
 
 @torch.no_grad()
 def stored(model, n_users: int, n_items: int):
-    """A model's scores ``(n_users, n_items)``, computed once for whoever ranks with it many times, as a model; the model
-    itself where they would be more than ``SCORES_AT_ONCE``."""
+    """A model's scores ``(n_users, n_items)``, computed once for whoever ranks with it many times, as a model; the
+    model itself where they would be more than ``SCORES_AT_ONCE``."""
     if n_users * n_items > SCORES_AT_ONCE:
         return model
     return SimpleNamespace(score_items=model.score_items(torch.arange(n_users)).__getitem__)

@@ -158,7 +158,8 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return self
 
     def value(self, name: str, backbone: str):
-        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's, or the first.
+        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's, or the
+        first.
 
         Raises:
             ValueError: the map lacks the backbone.
