@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
     read."""
     parser = argparse.ArgumentParser(
         prog="python -m replication doctor",
-        description="Examines a split or a table of interactions: what was found, how many, what it does to the metrics, what "
-        "to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
+        description="Examines a split or a table of interactions: what was found, how many, what it does to the "
+        "metrics, what to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
     )
     parser.add_argument(
         "path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file"
@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> int:
         else f"\n{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:"
     )
     for row in findings.itertuples():
-        print(
-            f"\n{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}\n  so:  {row.consequence}\n  do:  {row.remedy}"
-        )
+        found = f"{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}"
+        print(f"\n{found}\n  so:  {row.consequence}\n  do:  {row.remedy}")
     return int(findings["invalid"].any())
 
 

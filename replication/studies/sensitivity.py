@@ -4,7 +4,7 @@ import pandas as pd
 
 from replication.methods import METHODS, PAPER
 from replication.report.statistics import compare, over_seeds
-from replication.report.tables import PAPER_METRICS, values_of
+from replication.report.tables import values_of
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
