@@ -77,7 +77,7 @@ show_parameters(parameters, RunParameters)
 torch.set_num_threads(1)
 split = public.load(dataset).without_duplicates()
 rng = np.random.default_rng(0)
-positives = split.train[rng.choice(len(split.train), parameters.batch_size // 2, replace=False)]
+positives = split.train[rng.permutation(len(split.train))[: parameters.batch_size // 2]]
 negatives = sample_negatives(positives.users, split.matrix(split.train), 1, rng)[:, 0]
 has_flags = split.train.is_clean is not None
 flags = np.where(positives.is_clean, "true", "false") if has_flags else np.full(len(positives), "unknown")

@@ -1,4 +1,4 @@
-"""A table of one's own, from dirty rows to recommendations."""
+"""A table of your own, from dirty rows to recommendations."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,14 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from denoise_lib import cli, datasets, own_data, params, paths, runs
-from denoise_lib.recommendations import recommend
+from replication.app import cli
+from replication.report.recommend import recommend
+from replication.runs import store
+from replication.runs.map import map_runs
+from replication.runs.parameters import Parameters, assigned, resolve
+from replication.runs.settings import plan
+from replication.sources import own_table, public
+from replication.support import paths
 
 
 def write(path, *lines: str):
@@ -17,7 +23,11 @@ def write(path, *lines: str):
 
 def interactions(n_users=30, n_items=20, per_user=10, seed=0) -> list[str]:
     rng = np.random.default_rng(seed)
-    return [f"u{user:03d},i{item},{rng.integers(1, 6)}" for user in range(n_users) for item in rng.choice(n_items, per_user, replace=False)]
+    return [
+        f"u{user:03d},i{item},{rng.integers(1, 6)}"
+        for user in range(n_users)
+        for item in rng.choice(n_items, per_user, replace=False)
+    ]
 
 
 @pytest.fixture
@@ -40,9 +50,13 @@ def test_dirty_rows_are_left_out_and_named(tmp_path):
         "User ID,movie:token,stars,Timestamp",
         "001,a,4,10", "1,a,5,11", "001,,4,12", ",a,4,13", "001,b,many,14", "001,a,1,15", "001,c,4", "", "001,c,inf,16", " 001 , d ,2,17",
     )  # fmt: skip
-    table = own_data.read_table(file)
+    table = own_table.read_table(file)
     assert table.columns == {"user": "User ID", "item": "movie:token", "rating": "stars", "time": "Timestamp"}
-    assert table.frame[["user", "item", "value"]].to_numpy().tolist() == [["001", "a", 4], ["1", "a", 5], ["001", "d", 2]]
+    assert table.frame[["user", "item", "value"]].to_numpy().tolist() == [
+        ["001", "a", 4],
+        ["1", "a", 5],
+        ["001", "d", 2],
+    ]
     assert (table.n_rows, table.quality) == (9, "rating")  # a blank line is no row
     assert table.told() == [
         "rows with another number of columns than the header: 1 left out (row 8)",
@@ -53,22 +67,27 @@ def test_dirty_rows_are_left_out_and_named(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("header, role", [("user\titem\tflag", "flag"), ("uid;item_id;dwell_time", "dwell"), ("user,item", None)])
+@pytest.mark.parametrize(
+    "header, role", [("user\titem\tflag", "flag"), ("uid;item_id;dwell_time", "dwell"), ("user,item", None)]
+)
 def test_separators_and_qualities(tmp_path, header, role):
     separator = next(one for one in "\t;," if one in header)
     rows = [separator.join(fields[: len(header.split(separator))]) for fields in (("a", "x", "1"), ("a", "y", "0"))]
-    table = own_data.read_table(write(tmp_path / "t.txt", header, *rows))
+    table = own_table.read_table(write(tmp_path / "t.txt", header, *rows))
     assert table.quality == role and table.frame["item"].tolist() == ["x", "y"]
 
 
 def test_columns_that_are_said_win(tmp_path):
     file = write(tmp_path / "t.csv", "who,what,rating,flag", "a,x,5,0", "b,y,1,1")
-    with pytest.raises(ValueError, match=r"no column is recognised as the user among who, what, rating, flag.*--set 'columns=\{user: NAME\}', or --column"):
-        own_data.read_table(file)
-    table = own_data.read_table(file, {"user": "who", "item": "what"})
+    with pytest.raises(
+        ValueError,
+        match=r"no column is recognised as the user among who, what, rating, flag.*--set 'columns=\{user: NAME\}', or --column",
+    ):
+        own_table.read_table(file)
+    table = own_table.read_table(file, {"user": "who", "item": "what"})
     assert (table.quality, table.frame["value"].tolist()) == ("flag", [0.0, 1.0])
     assert table.remarks == ["not used, though their names are known: rating; columns={role: name} takes others"]
-    table = own_data.read_table(file, {"user": "who", "item": "what", "rating": "rating"})
+    table = own_table.read_table(file, {"user": "who", "item": "what", "rating": "rating"})
     assert (table.quality, table.frame["value"].tolist()) == ("rating", [5.0, 1.0])
 
 
@@ -88,14 +107,16 @@ def test_columns_that_are_said_win(tmp_path):
 def test_files_of_many_kinds(tmp_path, content, users, values):
     file = tmp_path / "t.csv"
     file.write_bytes(content)
-    table = own_data.read_table(file, {"item": "item; id"} if b"item; id" in content else {})
+    table = own_table.read_table(file, {"item": "item; id"} if b"item; id" in content else {})
     assert table.frame["user"].tolist() == users
     assert values is None or table.frame["value"].tolist() == values
 
 
 def test_odd_dates_stop_nothing(tmp_path):
-    file = write(tmp_path / "t.csv", "user,item,date,time", "a,x,1970-01-02,1", "a,y,9999-12-31,2", "a,z,12h1,3", "a,w,60,4")
-    table = own_data.read_table(file, {"time": "date"})
+    file = write(
+        tmp_path / "t.csv", "user,item,date,time", "a,x,1970-01-02,1", "a,y,9999-12-31,2", "a,z,12h1,3", "a,w,60,4"
+    )
+    table = own_table.read_table(file, {"time": "date"})
     assert table.frame["time"].iloc[[0, 3]].tolist() == [86_400, 60] and table.frame["time"].iloc[2:3].isna().all()
     assert any("without a readable time (date), kept" in remark for remark in table.remarks)
 
@@ -117,22 +138,30 @@ def test_tables_that_cannot_be_used(tmp_path, lines, columns, message):
     if lines:
         write(file, *lines)
     with pytest.raises(ValueError, match=message):
-        own_data.read_table(file, columns)
+        own_table.read_table(file, columns)
 
 
 def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions(), "alone,i0,5", "u000,,3")
     assert call("--new", "mine", str(file)) == 0
     told = capsys.readouterr().out
-    assert "301 of 302 rows, 31 users, 20 items" in told and "row 303" in told and "clean_from: 3, rating runs from 1 to 5" in told
-    values = params.read("mine")
-    assert values["clean_from"] == 3 and set(values) == set(params.all_declared())
-    small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1, 2]", "epochs=2", "eval_every=1", "ramp_steps=2", "jobs=1")]
+    assert (
+        "301 of 302 rows, 31 users, 20 items" in told
+        and "row 303" in told
+        and "clean_from: 3, rating runs from 1 to 5" in told
+    )
+    written = yaml.safe_load((paths.PARAMS / "mine.yaml").read_text())
+    own_code = {"own_methods", "own_backbones"}
+    assert written["clean_from"] == 3 and set(written) == set(Parameters.model_fields) - own_code
+    small = [
+        f"--set={pair}"
+        for pair in ("backbones=[GMF]", "seeds=[1, 2]", "epochs=2", "eval_every=1", "ramp_steps=2", "jobs=1")
+    ]
     assert call(*small, "mine") == 0
     assert "T-CE against CE, Recall and NDCG: 0 better, 0 worse, 4 unresolved of 4 cells" in capsys.readouterr().out
-    folder, card = own / "data" / "mine", datasets.card("mine")
+    folder, card = own / "data" / "mine", public.card("mine")
     assert card["left out"] == ["rows without item: 1 left out (row 303)"] and card["users with one interaction"] == 1
-    split = datasets.load("mine")
+    split = public.load("mine")
     users = pd.read_csv(folder / "users.csv", dtype=str)["id"]
     assert (split.n_users, split.n_items) == (31, 20) and users[0] == "alone" and users[1] == "u000"
     assert 0 in split.train.users and 0 not in split.valid.users and 0 not in split.test.users
@@ -140,10 +169,11 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     assert len(pd.read_csv(own / "results" / "mine" / "runs.csv")) == 6
     assert (own / "results" / "mine" / "tables" / "main.md").is_file()
 
-    (run,) = runs.map_runs(runs.plan(["CE"], **params.of_runs(params.override(values, [pair[6:] for pair in small] + ["seeds=[1]"]))))
+    changes = assigned([pair[6:] for pair in small] + ["seeds=[1]"])
+    (run,) = map_runs(plan(["CE"], resolve("mine", changes)))
     best = recommend(run, ["u003", "alone"], 5)
     assert best["user"].tolist() == ["u003"] * 5 + ["alone"] * 5 and best["rank"].tolist() == [1, 2, 3, 4, 5] * 2
-    table = own_data.read_table(file).frame
+    table = own_table.read_table(file).frame
     for user, rows in best.groupby("user"):
         assert rows["probability"].is_monotonic_decreasing and rows["item"].str.startswith("i").all()
         assert not set(rows["item"]) & set(table[(table["user"] == user) & (table["value"] >= 3)]["item"])
@@ -154,7 +184,7 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
 def test_set_alone_makes_the_params(own, tmp_path, capsys):
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
     assert call(f"--set=ratings={file}", "--set=clean_from=4", "--dry-run", "mine") == 0
-    assert params.read("mine")["clean_from"] == 4 and not (own / "data" / "mine").exists()
+    assert resolve("mine").clean_from == 4 and not (own / "data" / "mine").exists()
     assert "wrote" in capsys.readouterr().err
 
 
@@ -165,43 +195,48 @@ def test_the_limit_is_guessed_for_one_to_five_only(own, tmp_path, scale, expecte
     text = (paths.PARAMS / "mine.yaml").read_text()
     assert yaml.safe_load(text)["clean_from"] == expected
     assert ("FILL IN" in text) == (expected is None)
-    own_data.prepare("mine", str(tmp_path / "t.csv"), {}, expected)
-    assert (datasets.load("mine").train.is_clean is None) == (expected is None)
+    own_table.prepare("mine", str(tmp_path / "t.csv"), {}, expected)
+    assert (public.load("mine").train.is_clean is None) == (expected is None)
 
 
 def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys):
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
-    own_data.prepare("mine", str(file), {}, 3)
-    before = datasets.checksums("mine")
-    own_data.prepare("mine", str(file), {}, 3)
-    assert not capsys.readouterr().err and datasets.checksums("mine") == before
-    own_data.prepare("mine", str(file), {}, 5)
-    assert "made anew" in capsys.readouterr().err and datasets.checksums("mine") != before
+    own_table.prepare("mine", str(file), {}, 3)
+    before = public.checksums("mine")
+    own_table.prepare("mine", str(file), {}, 3)
+    assert not capsys.readouterr().err and public.checksums("mine") == before
+    own_table.prepare("mine", str(file), {}, 5)
+    assert "made anew" in capsys.readouterr().err and public.checksums("mine") != before
     with pytest.raises(ValueError, match="has a source of its own"):
-        own_data.prepare("toy", str(file), {}, 3)
+        own_table.prepare("toy", str(file), {}, 3)
     (own / "data" / "theirs").mkdir()
     (own / "data" / "theirs" / "theirs.train.rating").touch()
     with pytest.raises(ValueError, match="choose another name"):
-        own_data.prepare("theirs", str(file), {}, 3)
+        own_table.prepare("theirs", str(file), {}, 3)
     with pytest.raises(ValueError, match="rating runs to 5, a true positive from 9"):
-        own_data.prepare("mine", str(file), {}, 9)
+        own_table.prepare("mine", str(file), {}, 9)
     assert "made anew" not in capsys.readouterr().err
     file.unlink()
-    assert own_data.prepare("mine", str(file), {}, 5) is None and "is gone" in capsys.readouterr().err
+    assert own_table.prepare("mine", str(file), {}, 5) is None and "is gone" in capsys.readouterr().err
     with pytest.raises(ValueError, match="there is no file"):
-        own_data.prepare("mine", str(file), {}, 4)
+        own_table.prepare("mine", str(file), {}, 4)
 
 
 def test_another_limit_runs_and_says_so(own, tmp_path, monkeypatch):
     write(tmp_path / "t.csv", "user,item,rating", *interactions())
     monkeypatch.chdir(tmp_path)  # a path is relative to where one stands
-    small = [f"--set={pair}" for pair in ("backbones=[GMF]", "seeds=[1]", "epochs=1", "eval_every=1", "ramp_steps=2", "jobs=1")]
+    small = [
+        f"--set={pair}"
+        for pair in ("backbones=[GMF]", "seeds=[1]", "epochs=1", "eval_every=1", "ramp_steps=2", "jobs=1")
+    ]
     assert call("--set=ratings=t.csv", *small, "mine") == 0
     assert call("--set=clean_from=4", *small, "mine") == 0
-    assert datasets.card("mine")["clean_from"] == 4
+    assert public.card("mine")["clean_from"] == 4
     assert "clean_from=4 instead of 3" in (own / "results" / "mine" / "tables" / "main.md").read_text()
     assert "ratings" not in (own / "results" / "mine" / "tables" / "main.md").read_text()
-    assert params.note({"dataset": "mine"}) == "not the params file's settings: clean_from=4 instead of 3"  # in the other notebooks too
+    assert (
+        store.note(resolve("mine")) == "not the params file's settings: clean_from=4 instead of 3"
+    )  # in the other notebooks too
 
 
 def test_a_published_name_is_not_taken_over(own, tmp_path):
@@ -218,17 +253,19 @@ def test_limits_are_written_as_numbers(own, tmp_path, limit):
     lines = [f"u{user},i{item},{(user + item) % 5 * limit}" for user in range(30) for item in range(10)]
     file = write(tmp_path / "t.csv", "user,item,dwell", *lines)
     call(f"--set=clean_from={limit}", "--new", "mine", str(file))
-    assert params.read("mine")["clean_from"] == limit
+    assert resolve("mine").clean_from == limit
 
 
 def test_ids_come_back_as_they_were(own, tmp_path):
     strange = ['"q"', "NA", "ü", "a, b", "007"]
     rows = [f'"{name.replace(chr(34), 2 * chr(34))}",i{item}' for name in strange for item in range(10)]
-    own_data.prepare("mine", str(write(tmp_path / "t.csv", "user,item", *rows)), {}, None)
-    assert own_data.original_ids("mine", "users").tolist() == sorted(strange)
+    own_table.prepare("mine", str(write(tmp_path / "t.csv", "user,item", *rows)), {}, None)
+    assert own_table.original_ids("mine", "users").tolist() == sorted(strange)
 
 
-@pytest.mark.parametrize("name, message", [("toy", "there is a data set 'toy' already"), ("a b", "is no name"), ("ml100k", "already")])
+@pytest.mark.parametrize(
+    "name, message", [("toy", "there is a data set 'toy' already"), ("a b", "is no name"), ("ml100k", "already")]
+)
 def test_names(own, tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         call("--new", name, str(write(tmp_path / "t.csv", "user,item", "a,b")))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from denoise_lib import statistics
+from replication.report import statistics
 
 
 def test_interval_by_hand():
@@ -24,20 +24,38 @@ def test_p_goes_with_the_interval():
 
 def test_holm_by_hand():
     """Sorted .005, .01, .03, .04 times 4, 3, 2, 1, never falling: .02, .03, .06, .06. NaN is no test."""
-    assert statistics.holm([0.01, 0.04, np.nan, 0.03, 0.005]) == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
+    assert statistics.holm([0.01, 0.04, np.nan, 0.03, 0.005]) == pytest.approx(
+        [0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True
+    )
     assert statistics.holm([0.9, 0.8]).tolist() == [1, 1]
 
 
 def test_outcomes():
-    assert statistics.outcomes([1, -1, 1, 1], [0.01, 0.01, 0.06, np.nan]) == ["better", "worse", "unresolved", "unresolved"]
+    assert statistics.outcomes([1, -1, 1, 1], [0.01, 0.01, 0.06, np.nan]) == [
+        "better",
+        "worse",
+        "unresolved",
+        "unresolved",
+    ]
 
 
 def test_families_are_corrected_apart():
     table = pd.DataFrame(dict(change=[1.0, 1.0, 1.0], p=[0.02, 0.04, 0.04]))
-    found = statistics.family_outcomes(table, "change", "p", pd.Series(["a", "a", "b"]))
+    found = statistics.corrected(table, "outcome", [pd.Series(["a", "a", "b"])])
     assert found["p_holm"].tolist() == pytest.approx([0.04, 0.04, 0.04])
-    one = statistics.family_outcomes(table, "change", "p", pd.Series(["a", "a", "a"]))
+    one = statistics.corrected(table, "outcome", [pd.Series(["a", "a", "a"])])
     assert one["outcome"].tolist() == ["unresolved"] * 3
+
+
+def test_compare_pairs_by_seed():
+    """Changes of two seeds, .1 and .3, against the base of the same cell; the third seed has no base."""
+    rows = [("CE", 1, 0.5), ("CE", 2, 0.6), ("T-CE", 1, 0.6), ("T-CE", 2, 0.9), ("T-CE", 3, 0.1)]
+    values = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(metric="recall")
+    table = statistics.compare(values, ["method", "metric"], ["metric"], values["method"] == "CE").set_index("method")
+    assert table["n_seeds"].tolist() == [2, 3] and np.isnan(table.loc["CE", "change"])
+    expected = statistics.interval([0.1, 0.3])
+    assert table.loc["T-CE", ["change", "change_low", "change_high"]].tolist() == pytest.approx(expected)
+    assert table.loc["T-CE", "p"] == pytest.approx(statistics.paired_p([0.1, 0.3]))
 
 
 def test_detectable_change_is_found_four_times_in_five():
@@ -57,7 +75,9 @@ def test_bootstrap_against_the_closed_form():
     assert (high - values.mean(axis=1)) / half == pytest.approx([1, 1], abs=0.04)
     shifted = statistics.bootstrap_intervals(np.stack([values[0], values[0] + 1]))
     assert shifted[0][1] - shifted[0][0] == pytest.approx(1)
-    assert [limit.tolist() for limit in statistics.bootstrap_intervals(values)] == [low.tolist(), high.tolist()], "seeded"
+    assert [limit.tolist() for limit in statistics.bootstrap_intervals(values)] == [low.tolist(), high.tolist()], (
+        "seeded"
+    )
 
 
 def test_equal_differences_are_no_certainty():
