@@ -7,8 +7,8 @@ With A the matrix of that graph (users, then items), D its degrees and L the num
     E_(l+1) = D^(-1/2) A D^(-1/2) E_l,    E = (E_0 + ... + E_L) / (L + 1),    score of (u, i) = e_u . e_i
 
 A class that joins the comparison is a ``torch.nn.Module`` that is built as
-``Class(interactions, dim=..., generator=...)`` and has ``forward`` and ``score_items``, both of which give scores before
-the sigmoid.
+``Class(interactions, dim=..., generator=...)`` and has ``forward`` and ``score_items``; both give scores before the
+sigmoid.
 
 Source: He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation, SIGIR 2020,
 arXiv:2002.02126. The standard deviation of the initial weights is from memory.
