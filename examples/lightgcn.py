@@ -1,4 +1,4 @@
-r"""LightGCN as a backbone: embeddings averaged over the neighbours in the graph of training pairs, without other weights.
+r"""LightGCN as a backbone: embeddings that are averaged over the neighbours in the graph of training pairs.
 
     ./run_all.sh --backbone examples/lightgcn.py toy
 
@@ -6,8 +6,9 @@ With A the matrix of that graph (users, then items), D its degrees and L the num
 
     E_(l+1) = D^(-1/2) A D^(-1/2) E_l,    E = (E_0 + ... + E_L) / (L + 1),    score of (u, i) = e_u . e_i
 
-A class that joins the comparison is a ``torch.nn.Module`` that is built as ``Class(interactions, dim=..., generator=...)``
-and has ``forward`` and ``score_items``, both of which give scores before the sigmoid.
+A class that joins the comparison is a ``torch.nn.Module`` that is built as
+``Class(interactions, dim=..., generator=...)`` and has ``forward`` and ``score_items``; both give scores before the
+sigmoid.
 
 Source: He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation, SIGIR 2020,
 arXiv:2002.02126. The standard deviation of the initial weights is from memory.

@@ -2,9 +2,9 @@
 
     ./run_all.sh --method examples/robust_losses.py toy
 
-A function with exactly the parameters ``(logits, labels, step)`` joins the comparison under its name: ``logits`` are float
-``(B,)``, whose sigmoid is p; ``labels`` are float ``(B,)``, 1 for an observed pair and 0 for a sampled one; ``step`` counts
-the optimizer's updates from 0; the result is a scalar. Other functions and names that begin with ``_`` are not compared.
+A function with exactly the parameters ``(logits, labels, step)`` joins the comparison under its name: ``logits`` are
+float ``(B,)``, whose sigmoid is p; ``labels`` are float ``(B,)``, 1 for an observed pair and 0 for a sampled one;
+``step`` counts the optimizer's updates from 0; the result is a scalar. Other functions are not compared.
 
 In the formulas P is the probability that the model gives to the label: p where it is 1, 1 - p where it is 0. The plain
 cross-entropy of a pair is -log P. Nothing here was tuned.

@@ -66,6 +66,7 @@ def called(tmp_path_factory) -> tuple[Path, str]:
     return home, done.stdout
 
 
+@pytest.mark.slow
 def test_own_rows_stand_in_tables_curves_and_counts(called):
     home, printed = called
     rows = pd.read_csv(home / "results/toy/tables/main.csv")
@@ -79,6 +80,7 @@ def test_own_rows_stand_in_tables_curves_and_counts(called):
     assert "not the released settings: backbones" in printed and "own_methods" not in printed  # rows beside the others
 
 
+@pytest.mark.slow
 def test_the_other_rows_are_those_of_a_call_without(called, home, data):
     alone = map_runs(planned(), jobs=1)
     in_call = {folder.name for folder in (called[0] / "results/toy/runs").glob("gmf-*")}
@@ -165,6 +167,7 @@ def test_an_edit_changes_the_ids_of_its_own_runs_only(file):
     assert {run.method: run.id({}) for run in planned(own_methods=[str(moved)])} == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_is_trained_by_the_code_that_it_was_planned_with(data, file, jobs):
     runs = planned(["CE", "mine"], own_methods=[str(file)])
@@ -182,7 +185,7 @@ from torch import nn
 class Mine(nn.Module):
     def __init__(self, interactions, dim, generator):
         super().__init__()
-        self.users, self.items = (torch.nn.Parameter(torch.randn(n, dim, generator=generator)) for n in interactions.shape)
+        self.users, self.items = (nn.Parameter(torch.randn(n, dim, generator=generator)) for n in interactions.shape)
     def forward(self, users, items):
         return (self.users[users] * self.items[items]).sum(-1)
     def score_items(self, users):
@@ -262,6 +265,7 @@ def test_refused_backbones(file, old, new, message):
         planned(own_backbones=[str(file)])
 
 
+@pytest.mark.slow
 def test_a_refused_call_runs_nothing(home, file):
     file.write_text("def mine(:")
     done = run_all("--method", os.path.relpath(file, PROJECT), "toy", home=home)
@@ -281,6 +285,7 @@ def test_the_losses_of_the_page_are_methods(file):
     assert list(own.own_methods([str(file)])) == ["absolute_error", "q_3", "q_7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_losses_that_fail_later_cost_no_other_run(data, file, jobs):
     later = {"nan": "logits.mean() * math.nan", "raises": "[][1]", "vector": "logits"}
@@ -298,6 +303,7 @@ def test_losses_that_fail_later_cost_no_other_run(data, file, jobs):
     assert [folder_of(run).exists() for run in runs] == [True, False, False, False, True]
 
 
+@pytest.mark.slow
 def test_a_backbone_that_cannot_be_built_costs_no_other_run(data, file):
     file.write_text(MODULE.replace("super()", "assert interactions.shape[0] < 100\n        super()"))
     runs = planned(["CE"], own_backbones=[str(file)])
