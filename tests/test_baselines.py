@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from denoise_lib.baselines import REGULARISATION, ItemToItem, MostPop, baselines, cosine_weights, ease_weights, settings_table
+from denoise_lib.baselines import REGULARISATION, ItemToItem, MostPop, baselines, cosine_weights, ease_weights
 from denoise_lib.data import Interactions, Split
-from denoise_lib.evaluation import evaluate, ranking_task
+from denoise_lib.evaluator import evaluate, ranking_task
+from replication.report.tables import baseline_settings
 
 
 def part(*pairs) -> Interactions:
@@ -33,48 +34,62 @@ def test_means_by_hand(hand):
 
 
 @pytest.fixture
-def tiny() -> csr_matrix:
+def small() -> csr_matrix:
     return csr_matrix(np.array([[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], dtype=np.int8))
 
 
-def test_cosine_against_a_dense_computation(tiny):
-    dense = tiny.toarray().astype(float)
+def test_cosine_against_a_dense_computation(small):
+    dense = small.toarray().astype(float)
     cosine = dense.T @ dense / np.outer(*[np.linalg.norm(dense, axis=0)] * 2)
     np.fill_diagonal(cosine, 0)
-    assert np.allclose(cosine_weights(tiny, 3).toarray(), cosine)
+    assert np.allclose(cosine_weights(small, 3).toarray(), cosine)
     (strongest,) = [column for column in np.argmax(cosine, axis=0)[None]]
-    kept = cosine_weights(tiny, 1).toarray()
-    assert (kept != 0).sum(axis=0).tolist() == [1] * 4 and kept[strongest, range(4)] == pytest.approx(cosine.max(axis=0))
-    star = csr_matrix(np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0]]))  # items 1 and 2 are both nearest to 0, which is nearest to 1
+    kept = cosine_weights(small, 1).toarray()
+    assert (kept != 0).sum(axis=0).tolist() == [1] * 4 and kept[strongest, range(4)] == pytest.approx(
+        cosine.max(axis=0)
+    )
+    star = csr_matrix(
+        np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0]])
+    )  # items 1 and 2 are both nearest to 0, which is nearest to 1
     assert (cosine_weights(star, 1).toarray() != 0).tolist() == [[False, True, True], [True, False, False], [False] * 3]
-    model = ItemToItem(tiny, cosine_weights(tiny, 3))
+    model = ItemToItem(small, cosine_weights(small, 3))
     assert np.allclose(model.score_items(torch.tensor([3, 0, 4])), (dense @ cosine)[[3, 0, 4]])
 
 
-def test_ease_against_a_dense_computation(tiny):
+def test_ease_against_a_dense_computation(small):
     """Each column is a ridge regression of the item on the other items."""
-    dense, weights = tiny.toarray().astype(float), ease_weights(tiny, 0.7)
+    dense, weights = small.toarray().astype(float), ease_weights(small, 0.7)
     for item in range(4):
         others = [i for i in range(4) if i != item]
         x = dense[:, others]
         solution = np.linalg.solve(x.T @ x + 0.7 * np.eye(3), x.T @ dense[:, item])
         assert np.allclose(weights[others, item], solution) and weights[item, item] == 0
-    assert np.allclose(ItemToItem(tiny, weights).score_items(torch.tensor([1])), dense[[1]] @ weights)
+    assert np.allclose(ItemToItem(small, weights).score_items(torch.tensor([1])), dense[[1]] @ weights)
 
 
 def test_hyper_parameters_are_chosen_and_said(split):
     table = baselines(split, [1, 5])
-    settings = settings_table(table)["setting"]
+    settings = baseline_settings(table)["setting"]
     task = ranking_task(split, split.valid, [split.train])
     x = split.matrix(split.train)
-    recalls = {value: evaluate(ItemToItem(x, ease_weights(x, value)), task, [1, 5])["recall"][:, 1].mean() for value in REGULARISATION}
-    assert settings["EASE"] == f"λ = {max(recalls, key=recalls.get)}, of {REGULARISATION}" and len(set(recalls.values())) > 1
-    assert settings["MostPop"] == "" and "neighbours, of (10, 20" in settings["ItemKNN"] and settings["EASE"].startswith("λ = ")
+    recalls = {
+        value: evaluate(ItemToItem(x, ease_weights(x, value)), task, [1, 5])["recall"][:, 1].mean()
+        for value in REGULARISATION
+    }
+    assert (
+        settings["EASE"] == f"λ = {max(recalls, key=recalls.get)}, of {REGULARISATION}"
+        and len(set(recalls.values())) > 1
+    )
+    assert (
+        settings["MostPop"] == ""
+        and "neighbours, of (10, 20" in settings["ItemKNN"]
+        and settings["EASE"].startswith("λ = ")
+    )
     assert set(table["method"]) == {"MostPop", "MostPop (train + valid)", "ItemKNN", "EASE"}
 
 
 def test_ease_is_left_out_by_size_and_not_silently(split, monkeypatch):
     monkeypatch.setattr("denoise_lib.baselines.EASE_ITEMS", 29)
     table = baselines(split, [5])
-    assert settings_table(table).loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
+    assert baseline_settings(table).loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
     assert table.loc[table["method"] == "EASE", "value"].isna().all()

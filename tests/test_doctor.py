@@ -150,7 +150,7 @@ def test_the_command_on_a_table(tmp_path, capsys):
 
 
 def test_the_command_shows_what_tce_drops(home, capsys):
-    public.ensure("toy")
+    public.load("toy")
     assert doctor.main([str(home / "data" / "toy")]) == 0
     assert "last, of the positives" in capsys.readouterr().out
 

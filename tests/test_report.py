@@ -1,19 +1,23 @@
 """Tables against hand-worked runs; figures as files that repeat to the byte."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from denoise_lib import paths, report
 from denoise_lib.data import Interactions, Split
-from denoise_lib.runs import map_runs, plan
+from replication.report import data, figures, tables
+from replication.report.publish import publish_figure, publish_table
+from replication.runs.map import map_runs
+from replication.runs.settings import plan
+from replication.support import paths
 
 
-def fake_run(options, method, seed, value, backbone="GMF"):
+def fake_run(tiny, method, seed, value, backbone="GMF"):
     """A run whose every mean is ``value``."""
-    (settings,) = plan([method], **options | {"seeds": [seed], "backbones": [backbone]})
+    (settings,) = plan([method], tiny.having(seeds=[seed], backbones=[backbone]))
     rows = [
         (part, users, metric, k, value, 9)
         for part in ("valid", "test")
@@ -23,18 +27,20 @@ def fake_run(options, method, seed, value, backbone="GMF"):
     ]
     metrics = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
     history = pd.DataFrame({"step": [25, 50], "train_loss": [1.0, 0.5], "valid_loss": [0.6, 0.7]})
-    return SimpleNamespace(settings=settings, metrics=metrics, history=history, selected_step=25, info={"last_point": 50})
+    return SimpleNamespace(
+        settings=settings, metrics=metrics, history=history, selected_step=25, info={"last_point": 50}
+    )
 
 
 @pytest.fixture
-def three_seeds(options):
+def three_seeds(tiny):
     values = {"CE": (0.10, 0.20, 0.30), "T-CE": (0.11, 0.22, 0.33), "R-CE": (0.09, 0.19001, 0.28999)}
-    return [fake_run(options, m, seed, v) for m, column in values.items() for seed, v in enumerate(column)]
+    return [fake_run(tiny, m, seed, v) for m, column in values.items() for seed, v in enumerate(column)]
 
 
 def test_main_table_by_hand(three_seeds):
-    table = report.main_table(three_seeds)
-    assert list(table.columns[:15]) == report.MAIN_COLUMNS
+    table = tables.main_table(three_seeds)
+    assert list(table.columns[:15]) == [*tables.CELL, *tables.INTERVALS, "against_ce", *tables.PUBLISHED]
     assert len(table) == 3 * 4 * 2
     row = table.query("method == 'T-CE' and metric == 'recall' and k == 20").iloc[0]
     assert (row["mean"], row["n_seeds"], row["change"]) == pytest.approx((0.22, 3, 0.02))
@@ -43,110 +49,125 @@ def test_main_table_by_hand(three_seeds):
     assert row["against_ce"] == "unresolved"
     worse = table.query("method == 'R-CE' and metric == 'ndcg' and k == 5").iloc[0]
     assert worse["against_ce"] == "worse" and worse["change"] == pytest.approx(-0.01, abs=1e-5)
-    assert table.query("method == 'CE'")[["change", "against_ce", "published", "source", "verdict"]].isna().all(axis=None)
+    assert (
+        table.query("method == 'CE'")[["change", "against_ce", "published", "source", "verdict"]].isna().all(axis=None)
+    )
 
 
 def test_pairing_is_by_seed_not_by_order(three_seeds):
     shuffled = [three_seeds[i] for i in (4, 0, 8, 2, 3, 1, 7, 5, 6)]
     key = ["method", "metric", "k"]
-    first, second = (report.main_table(runs).sort_values(key).reset_index(drop=True) for runs in (three_seeds, shuffled))
+    first, second = (
+        tables.main_table(runs).sort_values(key).reset_index(drop=True) for runs in (three_seeds, shuffled)
+    )
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_one_seed_has_no_interval(options):
-    table = report.main_table([fake_run(options, "CE", 1, 0.1), fake_run(options, "T-CE", 1, 0.2)])
+def test_one_seed_has_no_interval(tiny):
+    table = tables.main_table([fake_run(tiny, "CE", 1, 0.1), fake_run(tiny, "T-CE", 1, 0.2)])
     assert table[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
     assert table.query("method == 'T-CE'")["against_ce"].unique().tolist() == ["unresolved"]
-    assert report.readable(table).loc[("GMF", "T-CE"), "Recall@20"] == "0.2000 (+0.1000)"
+    assert tables.readable(table).loc[("GMF", "T-CE"), "Recall@20"] == "0.2000 (+0.1000)"
 
 
 def test_readable_table(three_seeds):
-    table = report.readable(report.main_table(three_seeds))
+    table = tables.readable(tables.main_table(three_seeds))
     assert list(table.columns) == ["Recall@5", "Recall@20", "NDCG@5", "NDCG@20"]
     assert table.loc[("GMF", "R-CE"), "NDCG@5"] == "0.1900 ± 0.2484 (-0.0100 ± 0.0000) ▼"
     assert table.loc[("GMF", "CE"), "NDCG@5"] == "0.2000 ± 0.2484"
 
 
 def test_summary_counts(three_seeds):
-    text = report.summary(report.main_table(three_seeds)).data
+    text = tables.summary(tables.main_table(three_seeds)).data
     assert "GMF: T-CE against CE in 4 cells (Recall and NDCG at each K): 0 better, 0 worse, 4 unresolved." in text
     assert "GMF: R-CE against CE in 4 cells (Recall and NDCG at each K): 0 better, 4 worse, 0 unresolved." in text
 
 
 def test_selection_table(three_seeds):
-    table = report.selection_table(three_seeds)
+    table = tables.selection_table(three_seeds)
     assert table.loc[("GMF", "CE"), "selected_steps"] == "25, 25, 25"
     assert table.loc[("GMF", "CE"), "at_last_point"] == "0 of 3"
     assert table.loc[("GMF", "T-CE"), "drop_rate_then"] == "0.051 of 0.1"  # 0.1 * 25 / 49
 
 
-def test_same_step_by_hand(options):
+def test_same_step_by_hand(tiny):
     """CE is kept at step 25 with .10; at step 50, which T-CE selects, it has .25 on its curve."""
-    ce, tce = fake_run(options, "CE", 1, 0.10), fake_run(options, "T-CE", 1, 0.30)
+    ce, tce = fake_run(tiny, "CE", 1, 0.10), fake_run(tiny, "T-CE", 1, 0.30)
     for metric in ("recall", "ndcg"):
         ce.history[f"{metric}_20_test"] = [0.10, 0.25]
     tce.selected_step = 50
     for run in (ce, tce):
         run.value = lambda metric, k, run=run: run.metrics.query("metric == @metric and k == @k")["value"].iloc[0]
-    table = report.same_step_table([ce, tce], [20])
-    assert table["own_steps"].tolist() == pytest.approx([0.2, 0.2]) and table["same_step"].tolist() == pytest.approx([0.05] * 2)
+    table = tables.same_step_table([ce, tce], [20])
+    assert table["own_steps"].tolist() == pytest.approx([0.2, 0.2]) and table["same_step"].tolist() == pytest.approx(
+        [0.05] * 2
+    )
     assert table["at_same_step"].tolist() == ["unresolved"] * 2  # one seed
-    assert report.readable_same_step(table).loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
+    assert tables.readable_same_step(table).loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
 
 
 def test_same_step_marks():
-    limits = {f"{name}{end}": [1.0 if name == "own_steps" else -1.0] for name in ("own_steps", "same_step") for end in ("", "_low", "_high")}
-    table = pd.DataFrame(dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, at_own_steps="better", at_same_step="worse", **limits), index=[0])
-    assert report.readable_same_step(table).iloc[0].tolist() == ["+1.0000 ± 0.0000 ▲", "-1.0000 ± 0.0000 ▼"]
+    limits = {
+        f"{name}{end}": [1.0 if name == "own_steps" else -1.0]
+        for name in ("own_steps", "same_step")
+        for end in ("", "_low", "_high")
+    }
+    table = pd.DataFrame(
+        dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, at_own_steps="better", at_same_step="worse", **limits),
+        index=[0],
+    )
+    assert tables.readable_same_step(table).iloc[0].tolist() == ["+1.0000 ± 0.0000 ▲", "-1.0000 ± 0.0000 ▼"]
 
 
 def test_no_negative_zero():
-    assert report._signed(-0.00001) == "+0.0000" and report._signed(-0.0001) == "-0.0001"
+    assert tables.spread(-0.00001, sign="+") == "+0.0000" and tables.spread(-0.0001, sign="+") == "-0.0001"
 
 
-def test_cold_users_are_the_rest_of_the_sum(options):
-    run = fake_run(options, "CE", 1, 0.0)
+def test_cold_users_are_the_rest_of_the_sum(tiny):
+    run = fake_run(tiny, "CE", 1, 0.0)
     rows = [("test", users, "recall", 5, value, n) for users, value, n in (("all", 0.5, 10), ("warm", 0.7, 6))]
     run.metrics = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
-    assert report.values_of([run], users="cold")["value"].tolist() == pytest.approx([(0.5 * 10 - 0.7 * 6) / 4])
-    assert report.values_of([run], users="warm")["value"].tolist() == [0.7]
+    assert tables.values_of([run], users="cold")["value"].tolist() == pytest.approx([(0.5 * 10 - 0.7 * 6) / 4])
+    assert tables.values_of([run], users="warm")["value"].tolist() == [0.7]
 
 
 def test_reach_by_hand():
     """User 0: one of two test rows is masked. User 1, without training rows: its item is not in train."""
     part = lambda *pairs: Interactions(*np.array(pairs).T, None)  # noqa: E731
     split = Split("hand", 3, 4, part((0, 0), (2, 1)), part((2, 2)), part((0, 0), (0, 1), (1, 3)))
-    table = report.reach_table(split)
+    table = data.reach_table(split)
     assert table.loc["all"].tolist() == [2, 3, 1, 1, 0.75, 0.25]
     assert table.loc["without training rows"].tolist() == [1, 1, 0, 1, 1.0, 0.0]
 
 
 def test_published_points_keep_the_cells_that_were_run():
-    ours = pd.DataFrame(dict(backbone="GMF", method="CE", seed=1, step=[100], train_loss=0.5, valid_loss=9.0, selected=True))
+    ours = pd.DataFrame(
+        dict(backbone="GMF", method="CE", seed=1, step=[100], train_loss=0.5, valid_loss=9.0, selected=True)
+    )
     theirs = ours.drop(columns=["seed", "selected"])
-    both = report.with_published_points(ours, pd.concat([theirs, theirs.assign(backbone="NeuMF")]))
+    both = figures.with_published_points(ours, pd.concat([theirs, theirs.assign(backbone="NeuMF")]))
     assert both["of"].tolist() == ["ours", "published"] and set(both["backbone"]) == {"GMF"}
-    assert report.with_published_points(ours, theirs[:0])["of"].tolist() == ["ours"], "nothing published"
-    assert len(report.published_figure(both, "valid_loss", "loss").axes) == 1
+    assert figures.with_published_points(ours, theirs[:0])["of"].tolist() == ["ours"], "nothing published"
+    assert len(figures.published_figure(both, "valid_loss", "loss").axes) == 1
 
 
 def test_expected_counts():
-    table = report.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
+    table = data.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
     assert table["verdict"].tolist() == ["equal", "DIFFERS", "declared"]
 
 
 def test_noise_by_popularity(split):
-    table = report.noise_by_popularity(split)
+    table = data.noise_by_popularity(split)
     assert len(table) == 10 and (table["most_popular"].diff().dropna() >= 0).all()
     assert table["false_positives"].mean() == pytest.approx(1 - split.train.is_clean.mean(), abs=0.02)
 
 
 def test_published_files_repeat_to_the_byte_and_carry_the_note(home, three_seeds):
     def publish(note):
-        points = report.histories(three_seeds)
-        figure = report.curves(points, {"train_loss": "training loss", "valid_loss": "validation loss"})
-        image = report.publish_figure(figure, points, "toy", "curves", "Loss curves", note)
-        report.publish_table(report.main_table(three_seeds, note), "toy", "main", note)
+        points = figures.histories(three_seeds)
+        figure = figures.curves(points, {"train_loss": "training loss", "valid_loss": "validation loss"})
+        image = publish_figure(figure, points, "toy", "curves", "Loss curves", note)
+        publish_table(tables.main_table(three_seeds, note), "toy", "main", note)
         files = [*paths.figures("toy").iterdir(), *(paths.results("toy") / "tables").iterdir()]
         return image, {file.name: file.read_bytes() for file in files}
 
@@ -160,48 +181,124 @@ def test_published_files_repeat_to_the_byte_and_carry_the_note(home, three_seeds
         assert b"epochs=1 instead of 12" in reduced[name] and b"instead of" not in first[name]
 
 
-def test_schedule_shows_what_is_reached(home, options):
-    settings = plan(["T-CE"], **options | {"ramp_steps": 1000})  # 3 epochs of 55 steps
-    points = report.schedule_points(settings)
+def test_schedule_shows_what_is_reached(home, tiny):
+    settings = plan(["T-CE"], tiny.having(ramp_steps=1000))  # 3 epochs of 55 steps
+    points = figures.schedule_points(settings)
     assert points.query("reached")["step"].max() < 165 < points["step"].max()
-    title = report.schedule_figure(points).axes[0].get_title()
+    title = figures.schedule_figure(points).axes[0].get_title()
     assert title.startswith("GMF: reaches 0.01") and title.endswith("of 0.1")
 
 
 def test_weight_peaks_where_the_notebook_says():
-    points = report.weight_points([0.25])
+    points = figures.weight_points([0.25])
     peak = points.loc[points["loss"].idxmax(), "p"]
     assert peak == pytest.approx(np.exp(-1 / 0.25), abs=0.002)
 
 
-def test_a_missing_method_is_left_out(options):
-    runs = [fake_run(options, "T-CE", 1, 0.1)]
-    assert report.main_table(runs)["change"].isna().all()
+def test_a_missing_method_is_left_out(tiny):
+    runs = [fake_run(tiny, "T-CE", 1, 0.1)]
+    assert tables.main_table(runs)["change"].isna().all()
 
 
-def test_outcomes_are_corrected_over_the_table(options):
+def test_outcomes_are_corrected_over_the_table(tiny):
     """Four Recall and NDCG cells with p = .0198: each alone would be better, together none is."""
     gains = {"CE": (0.10, 0.20, 0.30), "T-CE": (0.115, 0.220, 0.3225)}
-    table = report.main_table([fake_run(options, m, seed, v) for m, column in gains.items() for seed, v in enumerate(column)])
+    table = tables.main_table(
+        [fake_run(tiny, m, seed, v) for m, column in gains.items() for seed, v in enumerate(column)]
+    )
     tested = table[table["method"] == "T-CE"]
     assert (tested["change_low"] > 0).all() and (tested["p"] < 0.05).all()
     assert tested["p_holm"].tolist() == pytest.approx((4 * tested["p"]).tolist()), "two families of four"
     assert set(tested["against_ce"]) == {"unresolved"}
 
 
-def test_user_intervals(home, options):
-    done = map_runs(plan(["CE", "T-CE"], **options | {"seeds": [1, 2]}), 1)
-    table = report.with_user_intervals(report.main_table(done), done)
+def test_user_intervals(home, tiny):
+    done = map_runs(plan(["CE", "T-CE"], tiny.having(seeds=[1, 2])), 1)
+    table = tables.with_user_intervals(tables.main_table(done), done)
     tested, others = table[table["change"].notna()], table[table["change"].isna()]
     assert (tested["user_low"] <= tested["change"]).all() and (tested["change"] <= tested["user_high"]).all()
-    assert others["user_low"].isna().all() and len(report.statistics_table(table)) == 4
+    assert others["user_low"].isna().all() and len(tables.statistics_table(table)) == 4
     (done[0].folder / "per_user.npz").unlink()  # as in a record
-    assert report.with_user_intervals(report.main_table(done), done)["user_low"].isna().all()
+    assert tables.with_user_intervals(tables.main_table(done), done)["user_low"].isna().all()
 
 
 def test_schedules_of_other_heights_are_drawn_whole():
     points = pd.DataFrame(
-        [(backbone, step, rate * step / 10, True) for backbone, rate in (("GMF", 0.05), ("CDAE", 0.2)) for step in (0, 10)],
+        [
+            (backbone, step, rate * step / 10, True)
+            for backbone, rate in (("GMF", 0.05), ("CDAE", 0.2))
+            for step in (0, 10)
+        ],
         columns=["backbone", "step", "drop_rate", "reached"],
     )
-    assert report.schedule_figure(points).axes[0].get_ylim()[1] >= 0.2
+    assert figures.schedule_figure(points).axes[0].get_ylim()[1] >= 0.2
+
+
+# ---------------------------------------------------------------------------------------------------------- a user's rows
+
+
+@pytest.fixture
+def with_own(tiny):
+    """Fake runs of four seeds; and runs beside them with a user's loss, which gains much, and on a user's backbone."""
+    values = {"CE": (0.10, 0.20, 0.30, 0.40), "T-CE": (0.115, 0.22, 0.3225, 0.419), "R-CE": (0.09, 0.19, 0.30, 0.39)}
+    runs = [fake_run(tiny, method, seed, value) for method in values for seed, value in enumerate(values[method])]
+    values["mine"] = (0.2, 0.31, 0.4, 0.52)
+    added = []
+    for backbone, method in (("GMF", "mine"), ("Other", "CE"), ("Other", "mine"), ("Other", "T-CE")):
+        for seed, value in enumerate(values[method]):
+            run = fake_run(tiny, "CE", seed, value)
+            run.settings = replace(run.settings, backbone=backbone, method=method)
+            added.append(run)
+    return runs, added
+
+
+def test_a_users_rows_are_corrected_apart(with_own):
+    runs, added = with_own
+    alone, table = tables.main_table(runs), tables.main_table(runs + added)
+    own = tables.is_own(table)
+    assert set(table[own]["method"]) == {"mine", "CE", "T-CE"} and set(
+        table[own & (table["method"] == "CE")]["backbone"]
+    ) == {"Other"}
+    key = ["backbone", "method", "metric", "k"]
+    beside = table[~own].set_index(key).loc[alone.set_index(key).index].reset_index()[alone.columns]
+    pd.testing.assert_frame_equal(beside, alone, check_exact=True)
+    of_own = table[own & table["change"].notna() & table["metric"].isin(tables.PAPER_METRICS)]
+    assert of_own["p_holm"].min() == pytest.approx(12 * of_own["p"].min()), "a family of three rows in four cells"
+    assert set(table.query("method == 'mine'")["against_ce"]) == {"better"}
+    drawn = figures.change_figure(table)
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()][:3] == ["GMF T-CE", "GMF R-CE", "GMF mine"]
+
+
+def test_a_users_rows_leave_the_same_step_table_as_it_is(with_own):
+    runs, added = with_own
+    for i, run in enumerate(runs + added):
+        for metric in ("recall", "ndcg"):
+            run.history[f"{metric}_20_test"] = [0.1, 0.1 + 0.01 * (i % 3)]
+        run.value = lambda metric, k, run=run: run.metrics.query("metric == @metric and k == @k")["value"].iloc[0]
+    alone, table = tables.same_step_table(runs, [20]), tables.same_step_table(runs + added, [20])
+    beside = table[~tables.is_own(table)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(beside, alone, check_exact=True)
+    assert set(table["method"]) == {"T-CE", "R-CE", "mine"} and set(table["backbone"]) == {"GMF", "Other"}
+
+
+def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_path):
+    runs, added = with_own
+    rng = np.random.default_rng(0)
+    for i, run in enumerate(runs + added):
+        run.folder = tmp_path / str(i)
+        run.folder.mkdir()
+        (run.folder / "per_user.npz").touch()
+        of_users = {"users": np.arange(50), "ks": np.array([5, 20])}
+        of_users |= {metric: rng.random((50, 2)) for metric in tables.METRIC_NAMES}
+        run.per_user = lambda of_users=of_users: of_users
+    alone = tables.with_user_intervals(tables.main_table(runs), runs)
+    table = tables.with_user_intervals(tables.main_table(runs + added), runs + added)
+    key = ["backbone", "method", "metric", "k"]
+    beside = table.set_index(key).loc[alone.set_index(key).index].reset_index()[alone.columns]
+    pd.testing.assert_frame_equal(beside, alone, check_exact=True)
+    assert table.query("method == 'mine'")["user_low"].notna().all()
+
+
+def test_more_lines_than_styles_are_drawn():
+    styles = figures.styles_of([f"mine{i}" for i in range(7)] + ["CE"])
+    assert styles["CE"] == figures.STYLES["CE"] and styles["mine0"] == styles["mine5"] != styles["mine1"]

@@ -40,22 +40,58 @@ def test_outcomes():
 
 
 def test_families_are_corrected_apart():
-    table = pd.DataFrame(dict(change=[1.0, 1.0, 1.0], p=[0.02, 0.04, 0.04]))
-    found = statistics.corrected(table, "outcome", [pd.Series(["a", "a", "b"])])
-    assert found["p_holm"].tolist() == pytest.approx([0.04, 0.04, 0.04])
-    one = statistics.corrected(table, "outcome", [pd.Series(["a", "a", "a"])])
-    assert one["outcome"].tolist() == ["unresolved"] * 3
+    table = pd.DataFrame(dict(change=[1.0, 1.0, -1.0, np.nan], p=[0.02, 0.04, 0.04, np.nan]))
+    found = statistics.corrected(table, "outcome", [pd.Series(["a", "a", "b", "b"])])
+    assert found["p_holm"].tolist() == pytest.approx([0.04, 0.04, 0.04, np.nan], nan_ok=True)
+    assert found["outcome"].tolist()[:3] == ["better", "better", "worse"] and pd.isna(found["outcome"][3])
+    one = statistics.corrected(table, "outcome", [pd.Series(["a"] * 4), pd.Series(["c"] * 4)])
+    assert one["outcome"].tolist()[:3] == ["unresolved"] * 3
+    assert statistics.corrected(table[3:], "outcome", [pd.Series(["a"] * 4)])["outcome"].isna().all(), "nothing tested"
 
 
-def test_compare_pairs_by_seed():
-    """Changes of two seeds, .1 and .3, against the base of the same cell; the third seed has no base."""
-    rows = [("CE", 1, 0.5), ("CE", 2, 0.6), ("T-CE", 1, 0.6), ("T-CE", 2, 0.9), ("T-CE", 3, 0.1)]
-    values = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(metric="recall")
-    table = statistics.compare(values, ["method", "metric"], ["metric"], values["method"] == "CE").set_index("method")
-    assert table["n_seeds"].tolist() == [2, 3] and np.isnan(table.loc["CE", "change"])
-    expected = statistics.interval([0.1, 0.3])
-    assert table.loc["T-CE", ["change", "change_low", "change_high"]].tolist() == pytest.approx(expected)
-    assert table.loc["T-CE", "p"] == pytest.approx(statistics.paired_p([0.1, 0.3]))
+@pytest.mark.parametrize("summarise", [statistics.intervals, statistics.over_seeds])
+def test_compare_by_hand(summarise):
+    """Two cells; in b the base lacks seed 3. Changes by seed: a: .01, .02, .03; b: .1, .3. Rows are not in order."""
+    rows = [("a", "T", 3, 0.33), ("a", "C", 1, 0.1), ("a", "T", 1, 0.11), ("a", "C", 3, 0.3), ("a", "T", 2, 0.22)]
+    rows += [
+        ("a", "C", 2, 0.2),
+        ("b", "T", 1, 0.2),
+        ("b", "T", 2, 0.5),
+        ("b", "T", 3, 0.9),
+        ("b", "C", 2, 0.2),
+        ("b", "C", 1, 0.1),
+    ]
+    values = pd.DataFrame(rows, columns=["cell", "line", "seed", "value"])
+    table = statistics.compare(values, ["cell", "line"], ["cell"], values["line"] == "C", summarise)
+    assert list(table.columns) == [
+        "cell",
+        "line",
+        *"mean low high n_seeds change change_low change_high p detectable".split(),
+    ]
+    table = table.set_index(["cell", "line"])
+    assert list(table.index) == [("a", "T"), ("a", "C"), ("b", "T"), ("b", "C")], "in order of appearance"
+    row, half = table.loc[("a", "T")], 4.302653 * 0.01 / 3**0.5
+    assert row[["mean", "n_seeds", "change"]].tolist() == pytest.approx([0.22, 3, 0.02])
+    assert row[["change_low", "change_high"]].tolist() == pytest.approx([0.02 - half, 0.02 + half], abs=1e-7)
+    assert row["p"] == pytest.approx(statistics.paired_p([0.01, 0.02, 0.03]))
+    assert row["detectable"] == pytest.approx(statistics.detectable([0.01, 0.02, 0.03]))
+    row = table.loc[("b", "T")]
+    assert (row["mean"], row["n_seeds"], row["change"]) == pytest.approx((1.6 / 3, 3, 0.2)), (
+        "a seed without a pair is no change"
+    )
+    assert row["p"] == pytest.approx(statistics.paired_p([0.1, 0.3]))
+    assert table.xs("C", level="line")[["change", "change_low", "p", "detectable"]].isna().all(axis=None)
+    without = values[values["line"] == "T"]
+    alone = statistics.compare(without, ["cell", "line"], ["cell"], without["line"] == "C", summarise)
+    assert alone["mean"].notna().all() and alone["change"].isna().all(), "no base"
+
+
+def test_over_seeds_is_the_interval():
+    frame = pd.DataFrame(dict(group=["a"] * 3 + ["b"], value=[0.1, 0.2, 0.3, 0.5]))
+    for summarise in (statistics.over_seeds, statistics.intervals):
+        found = summarise(frame, ["group"]).set_index("group")
+        assert found.loc["a"].tolist() == pytest.approx(list(statistics.interval([0.1, 0.2, 0.3])))
+        assert found.loc["b", "mean"] == 0.5 and np.isnan(found.loc["b", "low"])
 
 
 def test_detectable_change_is_found_four_times_in_five():

@@ -2,15 +2,29 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from denoise_lib import datasets, methods, report, runs, studies
-from denoise_lib.controls import CONTROLS
-from denoise_lib.evaluation import evaluate, ranking_task
-from denoise_lib.runs import METHODS, load_split, map_runs, plan, training_split
+from denoise_lib.evaluator import evaluate, ranking_task
+from replication.methods import CONTROLS, PAPER
+from replication.report import tables
+from replication.runs import recipe, store
+from replication.runs.compute import compute
+from replication.runs.map import map_runs
+from replication.runs.parameters import resolve
+from replication.runs.recipe import load_split, training_split
+from replication.runs.settings import plan
+from replication.sources import public
+from replication.studies import diagnostics, dose, selection, sensitivity
+
+PARAMETERS = resolve(
+    "toy",
+    dict(backbones=["GMF"], seeds=[1, 2], epochs=6, batch_size=256, lr=0.01, eval_every=50, dim=8, n_layers=2)
+    | dict(hidden_dim=16, max_drop_rate=0.1, ramp_steps=50, device="cpu"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +35,9 @@ def module_home(tmp_path_factory):
         yield folder
 
 
-OPTIONS = dict(
-    dataset="toy", backbones=["GMF"], seeds=[1, 2], protocol="corrected", epochs=6, batch_size=256, lr=0.01,
-    n_negatives=1, eval_every=50, top_k=[5, 20], test_curve=True, dim=8, n_layers=2, hidden_dim=16, corruption=0.5,
-    max_drop_rate=0.1, ramp_steps=50, beta=0.25, threads=1, device="cpu",
-)  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def done(module_home):
-    return map_runs(plan([*METHODS, *CONTROLS], **OPTIONS, diagnostics=True), 1)
+    return map_runs(plan([*PAPER, *CONTROLS], PARAMETERS, diagnostics=True), 1)
 
 
 def only(done, method, seed=1):
@@ -43,17 +50,20 @@ class TestDiagnostics:
     def test_change_no_weight(self, done, method):
         with_them = only(done, method)
         without = replace(with_them.settings, diagnostics=None)
-        runs.compute(without)
-        other = runs.load_run(without)
+        compute(without)
+        other = store.load_run(without)
         assert other.info["files"]["model.pt"] == with_them.info["files"]["model.pt"]
         assert other.info["files"]["metrics.csv"] == with_them.info["files"]["metrics.csv"]
         pd.testing.assert_frame_equal(other.history, with_them.history[other.history.columns])
 
     def test_stand_for_a_run_without(self, done):
         run = only(done, "R-CE")
-        for less in (replace(run.settings, diagnostics=None), replace(run.settings, diagnostics=None, test_curve=False)):
-            assert not less.folder.exists() and runs.found(less) == run.folder
-        assert runs.found(replace(run.settings, seed=99)) is None
+        for less in (
+            replace(run.settings, diagnostics=None),
+            replace(run.settings, diagnostics=None, test_curve=False),
+        ):
+            assert not store.folder_of(less).exists() and store.found(less) == run.folder
+        assert store.found(replace(run.settings, seed=99)) is None
 
     def test_agree_with_the_final_metrics(self, done):
         run = only(done, "CE")
@@ -82,7 +92,9 @@ class TestDiagnostics:
         assert len(ramped) and (history["drop_precision"] > 0.95).all()
 
     def test_every_dropping_method_drops_as_much(self, done):
-        shares = [run.history["drop_share"].tolist() for run in done if run.settings.seed == 1 and "drop_share" in run.history]
+        shares = [
+            run.history["drop_share"].tolist() for run in done if run.settings.seed == 1 and "drop_share" in run.history
+        ]
         assert len(shares) == 5 and all(share == shares[0] for share in shares)
 
 
@@ -93,22 +105,26 @@ def test_clean_only_trains_on_less_but_ranks_like_the_others(done):
     per_user, other = run.per_user(), only(done, "CE").per_user()
     assert (per_user["users"] == other["users"]).all() and (per_user["recall"] != other["recall"]).any()
     assert run.value("recall", 20) == pytest.approx(
-        evaluate(run.model(), ranking_task(split, split.test, [split.train, split.valid]), (5, 20))["recall"][:, 1].mean()
+        evaluate(run.model(), ranking_task(split, split.test, [split.train, split.valid]), (5, 20))["recall"][
+            :, 1
+        ].mean()
     )
 
 
 def test_what_clean_only_leaves_out_is_no_negative(module_home, monkeypatch):
     given = {}
-    monkeypatch.setattr(methods, "fit", lambda model, split, loss_fn, **keywords: given.update(keywords, split=split) or 1 / 0)
+    monkeypatch.setattr(
+        recipe, "fit", lambda model, split, loss_fn, **options: given.update(options, split=split) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
-        runs.compute(plan(["clean-only"], **OPTIONS | {"seeds": [9]})[0])
-    assert given["split"].train.is_clean.all() and len(given["observed"]) == len(datasets.load("toy").train)
+        compute(plan(["clean-only"], PARAMETERS.having(seeds=[9]))[0])
+    assert given["split"].train.is_clean.all() and len(given["observed"]) == len(public.load("toy").train)
 
 
 def test_activity_groups_partition_the_users(done):
-    split = datasets.load("toy")
+    split = public.load("toy")
     users = np.unique(split.test.users)
-    groups = studies.activity_groups(split, users)
+    groups = diagnostics.activity_groups(split, users)
     assert len(groups) == len(users) and groups.notna().all()
     counts = np.bincount(split.train.users, minlength=split.n_users)[users]
     for span, members in pd.Series(counts, index=groups.to_numpy()).groupby(level=0):
@@ -119,8 +135,8 @@ def test_activity_groups_partition_the_users(done):
 
 
 def test_activity_means_add_up(done):
-    chosen = studies.of_methods(done, *METHODS)
-    table = studies.activity(chosen, datasets.load("toy"))
+    chosen = selection.of_methods(done, *PAPER)
+    table = diagnostics.activity(chosen, public.load("toy"))
     assert len(table) == 3 * 2 * 2 * 4
     row = table.query("method == 'T-CE' and metric == 'recall' and k == 20")
     total = (row["mean"] * row["n_users"]).sum() / row["n_users"].sum()
@@ -132,7 +148,7 @@ def test_activity_means_add_up(done):
 
 
 def test_selection_study(done):
-    table = studies.selection_study(done, 20).query("metric == 'recall'").set_index(["method", "selector"])
+    table = selection.selection_study(done, 20).query("metric == 'recall'").set_index(["method", "selector"])
     own = [only(done, "T-CE", seed) for seed in (1, 2)]
     assert table.loc[("T-CE", "own loss"), "mean"] == pytest.approx(np.mean([run.value("recall", 20) for run in own]))
     assert table.loc[("T-CE", "T-CE's step"), "mean_step"] == table.loc[("T-CE", "own loss"), "mean_step"]
@@ -140,85 +156,141 @@ def test_selection_study(done):
     assert table.loc[("T-CE", "best on test (oracle)"), "mean"] == pytest.approx(best)
     ceilings = table["mean"].unstack("selector")
     assert (ceilings.le(ceilings["best on test (oracle)"] + 1e-12, axis=0) | ceilings.isna()).all(axis=None)
-    assert studies.readable_selection(studies.selection_study(done, 20)).shape[0] == 8
+    assert selection.readable_selection(selection.selection_study(done, 20)).shape[0] == 8
 
 
 def test_random_drop_is_the_base_of_the_contrast(done):
-    table = studies.tce_against("random-drop", done, [5, 20])
+    table = selection.tce_against("random-drop", done, [5, 20])
     assert set(table["method"]) == {"T-CE"} and len(table) == 4
     row = table.query("metric == 'recall' and k == 20").iloc[0]
-    expected = np.mean([only(done, "T-CE", s).value("recall", 20) - only(done, "random-drop", s).value("recall", 20) for s in (1, 2)])
+    expected = np.mean(
+        [only(done, "T-CE", s).value("recall", 20) - only(done, "random-drop", s).value("recall", 20) for s in (1, 2)]
+    )
     assert row["own_steps"] == pytest.approx(expected)
 
 
 def test_drop_and_memorisation_tables(done):
-    drops = studies.drops(done).set_index("method")
+    drops = diagnostics.drops(done).set_index("method")
     assert set(drops.index) == {"T-CE", *CONTROLS} - {"clean-only"} and drops.loc["oracle-drop", "precision"] > 0.95
-    memorised = studies.memorisation(done)
-    assert memorised["point"].tolist() == ["selected", "last"] and np.allclose(memorised["gap"], memorised["loss_false"] - memorised["loss_true"])
-    points = studies.drop_points(done)
+    memorised = diagnostics.memorisation(done)
+    assert memorised["point"].tolist() == ["selected", "last"] and np.allclose(
+        memorised["gap"], memorised["loss_false"] - memorised["loss_true"]
+    )
+    points = diagnostics.drop_points(done)
     assert set(points["dropping"]) == {"T-CE", "at random (expected)"}
-    clean = studies.clean_training(done)
+    clean = diagnostics.clean_training(done)
     assert len(clean) == 4 and np.allclose(clean["clean"] - clean["normal"], clean["change"])
 
 
-def test_over_seeds_is_the_interval():
-    frame = pd.DataFrame(dict(group=["a"] * 3 + ["b"], value=[0.1, 0.2, 0.3, 0.5]))
-    found = studies.over_seeds(frame, ["group"]).set_index("group")
-    assert found.loc["a"].tolist() == pytest.approx(list(studies.interval([0.1, 0.2, 0.3])))
-    assert found.loc["b", "mean"] == 0.5 and np.isnan(found.loc["b", "low"])
+def studied(**changes):
+    """The parameters with small grids and doses."""
+    grids = {"max_drop_rate": [0.1, 0.05, 0.2], "ramp_steps": [1000, 500]}
+    return PARAMETERS.having(**dict(doses=[0.0, 0.4], grids=grids, grid_seeds=[1]) | changes)
 
 
-def test_dose_plan():
-    pairs = studies.dose_plan([0.0, 0.4], {"max_drop_rate": [0.1, 0.05, 0.2], "ramp_steps": [1000.0, 500]}, [1], OPTIONS)
+def test_dose_plan(home):
+    public.load("toy")
+    pairs = dose.dose_plan(studied())
     settings = {(label["line"], label["noise"], label["dose"]): run for label, run in pairs}
     assert len(settings) == len(pairs) == 7 * 2 * 2
     knows = settings["T-CE, knows the dose", "uniform", 0.4]
-    assert knows.max_drop_rate == pytest.approx(0.4 / 1.4 / 2) and knows.ramp_steps == 500 and knows.noise == "uniform"
+    assert knows.method_options == {"max_drop_rate": pytest.approx(0.4 / 1.4 / 2), "ramp_steps": 500}
+    assert knows.noise == "uniform" and knows.backbone == "GMF"
     assert settings["T-CE, knows the dose", "uniform", 0.0] == settings["CE", "popularity", 0.0], "no dose, no drop: CE"
-    assert settings["T-CE, drop rate 0.05", "popularity", 0.4].max_drop_rate == 0.05
+    assert settings["T-CE, drop rate 0.05", "popularity", 0.4].method_options["max_drop_rate"] == 0.05
 
 
 def test_noisy_runs(module_home):
-    pairs = studies.dose_plan([0.0, 0.4], {"max_drop_rate": [0.05, 0.1], "ramp_steps": [20]}, [1, 2], OPTIONS | {"epochs": 1})
+    grids = {"max_drop_rate": [0.05, 0.1], "ramp_steps": [20]}
+    pairs = dose.dose_plan(studied(grids=grids, grid_seeds=[1, 2], epochs=1))
     done = map_runs([settings for _, settings in pairs], 1)
     split = load_split(done[-1].settings)
     assert (~split.train.is_clean).mean() == pytest.approx(0.4 / 1.4, abs=0.001)
-    table = studies.dose_response([label for label, _ in pairs], done, 20)
+    table = dose.dose_response([label for label, _ in pairs], done, 20)
     assert (table.query("line == 'CE'")["change"] == 0).all() and table.notna().all(axis=None)
-    assert report.dose_table(report.with_metric(table)).shape == (2 * 2 * 7, 2)
+    assert tables.dose_table(tables.with_metric(table)).shape == (2 * 2 * 7, 2)
+    of_line = {
+        name: [run for (label, _), run in zip(pairs, done) if label == dict(line=name, noise="uniform", dose=0.4)]
+        for name in ("CE", "R-CE")
+    }
+    row = table.query("line == 'R-CE' and noise == 'uniform' and dose == 0.4 and metric == 'ndcg'").iloc[0]
+    values = {name: np.array([run.value("ndcg", 20) for run in runs]) for name, runs in of_line.items()}
+    assert (row["mean"], row["change"]) == pytest.approx(
+        (values["R-CE"].mean(), (values["R-CE"] - values["CE"]).mean())
+    )
+    assert row["mean_step"] == np.mean([run.selected_step for run in of_line["R-CE"]])
+    assert dose.dose_says(table).count(" at dose 0.4") == 6
 
 
 def test_sensitivity(done):
-    options = OPTIONS | {"epochs": 1}
-    pairs = studies.sensitivity_plan({"max_drop_rate": [0.05, 0.1], "beta": [0.5]}, [1, 2], options)
+    parameters = studied(grids={"max_drop_rate": [0.05, 0.1], "beta": [0.5]}, doses=[], grid_seeds=[1, 2], epochs=1)
+    pairs = sensitivity.sensitivity_plan(parameters)
     assert [name for name, _ in pairs] == ["max_drop_rate"] * 4 + ["beta"] * 2
     assert {run.backbone for _, run in pairs} == {"NeuMF"} and [run.method for _, run in pairs[-2:]] == ["R-CE"] * 2
-    normal = map_runs(plan(["CE"], **options | {"backbones": ["NeuMF"]}), 1)
-    table = studies.sensitivity([name for name, _ in pairs], map_runs([run for _, run in pairs], 1), normal, 20)
+    normal = map_runs(sensitivity.sensitivity_ce_plan(parameters), 1)
+    table = sensitivity.sensitivity([name for name, _ in pairs], map_runs([run for _, run in pairs], 1), normal, 20)
     assert len(table) == 3 * 2 * 2 and table.query("method == 'CE'")["change"].isna().all()
     row = table.query("method == 'R-CE' and metric == 'recall'").iloc[0]
     assert row["change"] == pytest.approx(row["mean"] - np.mean([run.value("recall", 20) for run in normal]))
+    assert table["metric"].tolist() == ["recall", "recall", "ndcg", "ndcg"] * 3
 
 
 def test_data_without_flags(home, monkeypatch):
-    split = datasets.load("toy")
+    split = public.load("toy")
     bare = replace(split, train=type(split.train)(split.train.users, split.train.items))
-    monkeypatch.setattr(datasets, "load", lambda name: bare)
-    assert studies.methods_for("toy", ["CE", "random-drop", "oracle-drop", "clean-only"]) == ["CE", "random-drop"]
-    (run,) = plan(["clean-only"], **OPTIONS | {"seeds": [1]})
+    monkeypatch.setattr(public, "load", lambda name: bare)
+    parameters = PARAMETERS.having(controls=["random-drop", "oracle-drop", "clean-only"])
+    assert diagnostics.methods_for(parameters) == [*PAPER, "random-drop"]
+    (run,) = plan(["clean-only"], PARAMETERS.having(seeds=[1]))
     with pytest.raises(RuntimeError, match="has no flags"):
         map_runs([run], 1)
 
 
-def test_users_of_a_record_come_from_the_run_that_records_less(home, options):
-    planned = runs.plan(["CE"], **options, diagnostics=True)
-    (run,) = runs.map_runs(planned)
-    assert studies.with_users([run])[0].folder == run.folder
-    runs.keep_record(planned[0])
+def test_users_of_a_record_come_from_the_run_that_records_less(home, tiny):
+    public.load("toy")
+    planned = plan(["CE"], tiny, diagnostics=True)
+    (run,) = map_runs(planned)
+    assert diagnostics.with_users([run])[0].folder == run.folder
+    store.keep_record(planned[0])
     shutil.rmtree(run.folder)
-    (record,) = runs.map_runs(planned, use_records=True)
-    assert record.is_record and studies.with_users([record]) == []
-    (plain,) = runs.map_runs(runs.plan(["CE"], **options))
-    (found,) = studies.with_users([record])
+    (record,) = map_runs(planned, use_records=True)
+    assert record.is_record and diagnostics.with_users([record]) == []
+    (plain,) = map_runs(plan(["CE"], tiny))
+    (found,) = diagnostics.with_users([record])
     assert found.folder == plain.folder and not found.is_record
+
+
+def test_your_own_losses_and_backbones_are_studied_beside_the_controls(home, tiny):
+    public.load("toy")
+    files = {"own_methods": ["examples/robust_losses.py"], "own_backbones": ["examples/lightgcn.py"]}
+    parameters = tiny.having(**files, study_seeds={"GMF": [1, 2]})
+    settings = diagnostics.main_plan(parameters)
+    beside = [run for run in settings if not (run.method_source or run.backbone_source)]
+    assert beside == diagnostics.main_plan(tiny.having(study_seeds={"GMF": [1, 2]}))
+    own = {(run.backbone, run.method) for run in settings} - {(run.backbone, run.method) for run in beside}
+    assert {("GMF", "symmetric_cross_entropy"), ("LightGCN", "CE"), ("LightGCN", "oracle-drop")} < own
+    assert not any(
+        run.backbone_source for _, run in sensitivity.sensitivity_plan(parameters) + dose.dose_plan(parameters)
+    )
+
+
+def test_own_rows_in_the_selection_study_and_by_activity(done):
+    as_own = [
+        SimpleNamespace(
+            **vars(run)
+            | {
+                "settings": replace(run.settings, backbone="Other"),
+                "value": run.value,
+                "per_user": run.per_user,
+                "selected_step": run.selected_step,
+            }
+        )
+        for run in done
+    ]
+    alone, table = (selection.selection_study(runs, 20) for runs in (done, done + as_own))
+    pd.testing.assert_frame_equal(table[table["backbone"] == "GMF"].reset_index(drop=True), alone, check_exact=True)
+    assert len(table) == 2 * len(alone)
+    main = [selection.of_methods(runs, *PAPER) for runs in (done, done + as_own)]
+    alone, table = (diagnostics.activity(runs, public.load("toy")) for runs in main)
+    beside = table[~tables.is_own(table)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(beside, alone, check_exact=True)

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from replication.report import published, verdicts
-from replication.report.tables import CELL
+from replication.report.published import Verdict
+from replication.report.tables import CELL, PAPER_METRICS
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,8 @@ def test_page_from_a_table(home):
     ],
 )
 def test_claims_are_counted(outcomes, name):
-    assert verdicts._counted(pd.Series(outcomes)).status == name
+    found = verdicts._counted(pd.Series(outcomes))
+    assert found.status == name and str(found).startswith(f"{name}: {outcomes.count('better')} better, ")
 
 
 def test_the_tally_counts_numbers_outside_the_prediction_interval():
@@ -150,8 +152,9 @@ def test_claims_of_the_studies(home):
     def verdict_on(name: str, claim: str, **columns) -> str:
         pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
         found = verdicts.claims().set_index("claim")["MovieLens-100K"]
-        (text,) = [text for line, text in found.items() if claim in line]
-        return str(text)
+        (judged,) = [verdict for line, verdict in found.items() if claim in line]
+        assert isinstance(judged, Verdict)
+        return str(judged)
 
     judged = verdict_on("clean_training", "clean training", against_ce=["better", "better", "unresolved"])
     assert judged == "reproduced: 2 better, 0 worse, 1 unresolved"
@@ -186,17 +189,116 @@ def test_claims_of_the_studies(home):
         verdict_on("tce_against_random", "at random", at_same_step=["better"])
         == "reproduced: 1 better, 0 worse, 0 unresolved"
     )
-    adressa = verdicts.claims().set_index("claim")["Adressa"]
-    claim_of = verdicts.CLAIMS.set_index("table")["claim"]
-    assert [adressa[claim_of[name]] for name in ("drops", "activity")] == [verdicts.NOT_MEASURED] * 2
-    unflagged = home / "results" / "adressa" / "tables"
-    unflagged.mkdir(parents=True)
-    (unflagged / "parts.csv").write_text("part,false_positives\ntrain,no flags\n")
-    adressa = verdicts.claims().set_index("claim")["Adressa"]
-    assert [adressa[claim_of[name]] for name in ("drops", "activity")] == [verdicts.NO_FLAGS, verdicts.NOT_MEASURED]
+    adressa = home / "results" / "adressa" / "tables"
+    adressa.mkdir(parents=True)
+    for flags, drops_there in (("no flags", verdicts.NO_FLAGS), ("17.47%", verdicts.NOT_MEASURED)):
+        parts = pd.DataFrame({"part": ["train", "test"], "false_positives": [flags, "0.00%"]})
+        parts.to_csv(adressa / "parts.csv", index=False)
+        found = verdicts.claims().set_index("shown in")["Adressa"]
+        assert (found["`drops.md`"], found["`activity.md`"]) == (drops_there, verdicts.NOT_MEASURED)
     table = pd.DataFrame(dict(at_same_step=["worse"]))
     said = verdicts.publish_study("tce_against_random", table, "ml100k", "", shown=table).data
     assert "<b>Here</b>, of the claim that T-CE gains more" in said and said.endswith(
         "not: 0 better, 1 worse, 0 unresolved.</p>"
     )
     assert (folder / "tce_against_random.md").exists()
+
+
+def test_a_verdict_is_its_status_its_limits_and_its_reasons():
+    assert str(Verdict("not yet measured")) == "not yet measured"
+    assert str(Verdict("not", "untested", ("1 better", "0 worse"))) == "not (untested): 1 better, 0 worse"
+    assert Verdict("not", reasons=("1 better",)) == Verdict("not", "", ("1 better",)) != Verdict("not")
+
+
+def gains(method: str) -> pd.Series:
+    """Of the published numbers, the mean of method / CE - 1 on each backbone."""
+    rows = published.published().pivot(index=["dataset", *CELL[:1], *CELL[2:]], columns="method", values="published")
+    return (rows[method] / rows["CE"] - 1).groupby("backbone").mean()
+
+
+def test_what_claims_say_is_published_is_in_the_published_numbers():
+    told = verdicts.CLAIMS.set_index("judge")["published"].to_dict()
+    assert told["most_on_neumf"] == verdicts.gains_told(gains("T-CE"))
+    assert told["more_than_reweighted"] == verdicts.gains_told(gains("R-CE")) + " by R-CE"
+    wide = published.published().pivot(index=["dataset", *CELL[:1], *CELL[2:]], columns="method", values="published")
+    for method in ("T-CE", "R-CE"):
+        higher = wide[method] > wide["CE"]
+        of = [f"{verdicts.TITLES[name]} {cells.sum()} of {len(cells)}" for name, cells in higher.groupby("dataset")]
+        expected = f"higher in {higher.sum()} of {len(higher)} cells ({', '.join(of)}); CDAE from memory"
+        assert verdicts.CLAIMS.set_index("claim").loc[f"{method} improves on CE", "published"] == expected
+
+
+def main_rows() -> pd.DataFrame:
+    """A main table: outcome of each Recall and NDCG cell, and relative gain over CE."""
+    outcomes = {("GMF", "CE"): (None, 0), ("GMF", "T-CE"): ("better", 0.1), ("GMF", "R-CE"): ("worse", 0.15)}
+    outcomes |= {
+        ("NeuMF", "CE"): (None, 0),
+        ("NeuMF", "T-CE"): ("unresolved", 0.2),
+        ("NeuMF", "R-CE"): ("unresolved", -0.05),
+    }
+    rows = []
+    for (backbone, method), (outcome, gain) in outcomes.items():
+        for metric in ("precision", *PAPER_METRICS):
+            row = dict(backbone=backbone, method=method, metric=metric, k=20, mean=0.1 * (1 + gain), change=0.1 * gain)
+            rows.append(row | dict(against_ce=outcome if metric in PAPER_METRICS else "worse"))
+    table = pd.DataFrame(rows)
+    return table.assign(change=table["change"].where(table["method"] != "CE"))
+
+
+def judged(claim: str, table: pd.DataFrame) -> Verdict:
+    (line,) = [line for line in verdicts.CLAIMS.itertuples() if claim in line.claim]
+    return verdicts.judge(line, table)
+
+
+def test_claims_on_the_main_table():
+    table = main_rows()
+    assert str(judged("T-CE improves", table)) == "partly: 2 better, 0 worse, 2 unresolved"
+    assert judged("R-CE improves", table).status == "not"
+    assert str(judged("most on NeuMF", table)) == "reproduced (order of means, untested): GMF +10.0%, NeuMF +20.0%"
+    more = "partly (order of means, untested): larger on 1 of 2 backbones; R-CE GMF +15.0%, NeuMF -5.0%"
+    assert str(judged("more than R-CE", table)) == more
+    assert str(judged("most on NeuMF", table[table["backbone"] == "GMF"])) == "cannot be checked (backbones not run)"
+    assert str(judged("more than R-CE", table[table["method"] != "R-CE"])) == "cannot be checked (methods not run)"
+
+
+def test_the_claim_on_the_same_step():
+    table = pd.DataFrame(
+        dict(at_own_steps=["better", "better", "unresolved"], at_same_step=["better", "worse", "worse"])
+    )
+    assert (
+        str(judged("remains at the same step", table)) == "partly: 1 better, 1 worse, 0 unresolved, of 2 improved cells"
+    )
+    assert str(judged("remains at the same step", table[2:])) == "not: there is no improvement to explain"
+
+
+def test_feedback_that_is_no_strategy_of_the_paper_does_not_count():
+    table = pd.DataFrame(
+        dict(
+            strategy=["fine-tuning", "weighted", "warm-up"], metric=["recall", "recall", "mrr"], against_plain="better"
+        )
+    )
+    assert str(judged("fine-tuning, warm-up", table)) == "reproduced: 1 better, 0 worse, 0 unresolved"
+
+
+def test_a_users_rows_count_at_a_glance_and_for_no_claim(home):
+    table = main_rows()
+    own = [
+        table[table["method"] != "T-CE"].replace({"R-CE": "mine"}),
+        table[table["backbone"] == "GMF"].replace({"GMF": "Other"}),
+    ]
+    both = pd.concat([table, *own], ignore_index=True).drop_duplicates(ignore_index=True)
+    for claim in ("T-CE improves", "R-CE improves", "most on NeuMF", "more than R-CE"):
+        assert judged(claim, both) == judged(claim, table)
+    folder = home / "results" / "mine" / "tables"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"part": ["train"], "false_positives": ["no flags"]}).to_csv(folder / "parts.csv", index=False)
+    both.to_csv(folder / "main.csv", index=False)
+    lines = verdicts.at_a_glance("mine")
+    assert lines[0] == "false positives in train: no flags" and "cannot be told" in lines[1]
+    assert lines[2:] == [
+        "T-CE against CE, Recall and NDCG: 2 better, 0 worse, 2 unresolved of 4 cells",
+        "R-CE against CE, Recall and NDCG: 0 better, 2 worse, 2 unresolved of 4 cells",
+        "mine against CE, Recall and NDCG: 0 better, 2 worse, 2 unresolved of 4 cells",
+        "T-CE against CE on Other, Recall and NDCG: 2 better, 0 worse, 0 unresolved of 2 cells",
+        "R-CE against CE on Other, Recall and NDCG: 0 better, 2 worse, 0 unresolved of 2 cells",
+    ]

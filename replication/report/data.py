@@ -23,9 +23,9 @@ def counts_table(split: Split) -> pd.DataFrame:
 def reach_table(split: Split) -> pd.DataFrame:
     """What the test part lets any model reach, for users with and without training rows.
 
-    ``masked``: rows whose pair is in train or valid, which the ranking leaves out. ``item not in train``: rows whose item
-    no training row has, so that it was only ever seen as a negative. The ceilings are mean Recall over users if every
-    row that is left were ranked first: without the masked ones, and without those items too.
+    ``masked``: rows whose pair is in train or valid, which the ranking leaves out. ``item not in train``: rows whose
+    item no training row has, so that it was only ever seen as a negative. The ceilings are mean Recall over users if
+    every row that is left were ranked first: without the masked ones, and without those items too.
     """
     test, rows = split.test, []
     masked = np.asarray(split.matrix(split.train, split.valid)[test.users, test.items]).ravel() > 0
@@ -66,8 +66,8 @@ def checksum_table(checksums: dict[str, str]) -> pd.DataFrame:
 
 
 def frequency_points(split: Split) -> pd.DataFrame:
-    """Training interactions of items and of users, most first: ``of, rank, interactions``. Of a run of equal counts only
-    its two ends are kept: the same line with a few hundred points, however many users there are."""
+    """Training interactions of items and of users, most first: ``of, rank, interactions``. Of a run of equal counts
+    only its two ends are kept: the same line with a few hundred points, however many users there are."""
     frames = []
     for of, ids, size in (("item", split.train.items, split.n_items), ("user", split.train.users, split.n_users)):
         counts = np.sort(np.bincount(ids, minlength=size))[::-1]

@@ -28,8 +28,8 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
         table: the table that the split was made from; with its times, leakage is looked at too.
 
     Returns:
-        One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool) says
-        that metrics on this split do not mean what they are taken for; empty where nothing was found.
+        One row per finding, columns ``part, finding, count, consequence, remedy, invalid``, where ``invalid`` (bool)
+        says that metrics on this split do not mean what they are taken for; empty where nothing was found.
     """
     pairs = {part: getattr(split, part).users * split.n_items + getattr(split, part).items for part in FILES}
     found = [*_of_table(split, pairs, table), *_of_pairs(split, pairs), *_of_ids(split), *_of_flags(split)]
@@ -45,8 +45,8 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
     return pd.DataFrame(rows, columns=columns).astype({"count": int, "invalid": bool})
 
 
-# Each of these yields the name of a finding in findings.csv, how often it was found, whether it makes results invalid, and
-# the values of its texts.
+# Each of these yields the name of a finding in findings.csv, how often it was found, whether it makes results invalid,
+# and the values of its texts.
 
 
 def _of_table(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table | None):
@@ -112,8 +112,8 @@ def _of_schedule(parameters: Parameters | None, n_train: int):
 
 
 def effective_drop_rates(parameters: Parameters, n_train: int) -> pd.DataFrame:
-    """What T-CE will really drop, for each backbone: the drop rate's maximum, its last value and its mean over a run, as
-    shares of the batch, and the last one as a share of the positives."""
+    """What T-CE will really drop, for each backbone: the drop rate's maximum, its last value and its mean over a run,
+    as shares of the batch, and the last one as a share of the positives."""
     rows, n_negatives = [], parameters.n_negatives
     for backbone in parameters.all_backbones():
         epochs, ramp, maximum = (parameters.value(name, backbone) for name in ("epochs", "ramp_steps", "max_drop_rate"))

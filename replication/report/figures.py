@@ -42,8 +42,8 @@ OTHERS = [  # for a user's methods, and for further lines of one method
 
 
 def styles_of(lines: Iterable[str]) -> dict[str, Style]:
-    """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the others,
-    which begin again where there are too few."""
+    """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the
+    others, which begin again where there are too few."""
     styles: dict[str, Style] = {}
     others = cycle(OTHERS)
     for name in lines:
@@ -55,8 +55,8 @@ def styles_of(lines: Iterable[str]) -> dict[str, Style]:
 def facets(
     points: pd.DataFrame, row: str, column: str, xlabel: str, height: float = 2.3, **shared
 ) -> tuple[Figure, list]:
-    """A figure with a panel for each value of two columns of the points; and (axes, points) of each panel. Columns have their
-    value above them, rows theirs at the left."""
+    """A figure with a panel for each value of two columns of the points; and (axes, points) of each panel. Columns have
+    their value above them, rows theirs at the left."""
     rows, columns, each = points[row].unique(), points[column].unique(), []
     figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + height * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
@@ -91,13 +91,13 @@ def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
 def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
     """Our curves of one column (``train_loss`` or ``valid_loss``, with a label) over the published ones, as
     :func:`with_published_points` has them: one panel per published backbone and method."""
-    points = points[points["backbone"].isin(points.loc[points["of"] == "published", "backbone"])]
+    points = points.merge(points.loc[points["of"] == "published", ["backbone", "method"]].drop_duplicates())
     points = points.assign(value=points[column], row=points["backbone"] + ": " + label)
     return _training(points, row="row", column="method", line="of")
 
 
 def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
-    """``value`` against steps. A thin line is a seed, the thick one their mean, a dot the step whose weights were kept."""
+    """``value`` against steps. A thin line is a seed, the thick one their mean, a dot the step that was kept."""
     figure, each = facets(points, row, column, "optimizer step", sharex="col")
     styles = styles_of(points[line].unique())
     for axis, panel in each:
@@ -112,14 +112,14 @@ def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
 
 
 def panels(
-    points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False, ordered: bool = True,
-    one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
+    points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False,
+    ordered: bool = True, one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
 ) -> Figure:  # fmt: skip
-    """Means with their intervals ``mean, low, high``, or without, against ``x``: a line per value of ``line``, a panel per value of
-    ``column`` and ``row``, whose values label the vertical axes.
+    """Means with their intervals ``mean, low, high``, or without, against ``x``: a line per value of ``line``, a panel
+    per value of ``column`` and ``row``, whose values label the vertical axes.
 
     Args:
-        x: a column of numbers with bands around the lines, or with ``named`` of names at equal distances with error bars.
+        x: a column of numbers with bands around the lines, or with ``named`` of names with error bars.
         ordered: False for names without an order, which no line joins; they are written upright.
         one_scale: whether the panels of a row share the vertical axis.
         zero: height of a thin horizontal line.
@@ -230,8 +230,8 @@ def change_figure(table: pd.DataFrame) -> Figure:
 
 
 def heat_map(grid: pd.DataFrame, title: str) -> Figure:
-    """Mean validation Recall of some runs for λ x |N_u|: a panel per space and backbone. A star marks the best point, a frame
-    around λ = 1, where neighbours do not count, says that none is better than the plain model."""
+    """Mean validation Recall of some runs for λ x |N_u|: a panel per space and backbone. A star marks the best point, a
+    frame around λ = 1, where neighbours do not count, says that none is better than the plain model."""
     spaces = grid["strategy"].str.extract(r"\((.*)\)", expand=False)
     grid = grid.assign(row="space: " + spaces + "\nnumber of neighbours")
     figure, each = facets(grid, "row", "backbone", "λ, weight of the own score")

@@ -1,4 +1,4 @@
-"""The executed notebooks of a data set as one HTML page that loads nothing: figures, formulas and style are inside it."""
+"""The executed notebooks of a data set as one HTML page that holds figures, formulas and style, and loads nothing."""
 
 import re
 from datetime import UTC, datetime

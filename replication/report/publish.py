@@ -32,8 +32,8 @@ def publish_table(
 ) -> HTML:
     """Writes ``results/<dataset>/tables/<name>.csv`` and ``.md`` and returns the table to look at.
 
-    ``shown`` is what the Markdown file and the returned HTML hold, None for the same as the CSV; ``note``, printed above them,
-    says how the run differs from the released one.
+    ``shown`` is what the Markdown file and the returned HTML hold, None for the same as the CSV; ``note``, printed
+    above them, says how the run differs from the released one.
     """
     folder, shown = paths.results(dataset) / "tables", table if shown is None else shown
     flat = shown.reset_index() if any(shown.index.names) else shown

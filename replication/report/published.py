@@ -13,8 +13,8 @@ TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a published number or of a claim: a ``status`` in a few words, such as ``reproduced``; ``limits``,
-    what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
+    """What our runs say of a published number or of a claim: a ``status`` in a few words, such as ``reproduced``;
+    ``limits``, what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
 
     status: str
     limits: str = ""
@@ -50,11 +50,11 @@ def prediction_half(half: float, n_seeds: int) -> float:
 
 
 def verdict(mean: float, half: float, n_seeds: int, published: float) -> Verdict:
-    """What the mean of our runs, and half its 95 % t-interval (NaN for one seed), say of a published number, a single run.
+    """What the mean of our runs, and half its 95 % t-interval (NaN for one seed), say of a published number.
 
-    ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in the 95 %
-    prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies. ``cannot be checked (one seed)``:
-    off by more than 4 %, and nothing is known of the noise.
+    ``reproduced``: our mean is within 4 % of it. ``within seed noise``: it is not, but the published number lies in the
+    95 % prediction interval of ours. ``not reproduced (higher)`` or ``(lower)``: where ours lies. ``cannot be checked
+    (one seed)``: off by more than 4 %, and nothing is known of the noise.
     """
     if abs(mean - published) <= TOLERANCE * published + 1e-12:
         return Verdict("reproduced")
@@ -66,8 +66,9 @@ def verdict(mean: float, half: float, n_seeds: int, published: float) -> Verdict
 
 
 def with_published(table: pd.DataFrame, dataset: str, unlike: str = "") -> pd.DataFrame:
-    """A main table with its columns ``published, source`` and ``verdict`` (as text) filled, and three more: ``difference``
-    (relative, ours to the published) and the 95 % prediction interval ``prediction_low, prediction_high`` for one further run.
+    """A main table with its columns ``published, source`` and ``verdict`` (as text) filled, and three more:
+    ``difference`` (relative, ours to the published) and the 95 % prediction interval ``prediction_low,
+    prediction_high`` for one further run.
 
     ``unlike`` says why runs cannot be held against the published numbers at all, such as changed settings.
     """

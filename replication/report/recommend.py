@@ -22,8 +22,8 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
         k: items for each user.
 
     Returns:
-        ``user, rank, item, probability``, one row per recommendation, with original ids; ``probability`` is the sigmoid of
-        the model's score, of use for ordering only. A user who has seen nearly everything gets fewer rows.
+        ``user, rank, item, probability``, one row per recommendation, with original ids; ``probability`` is the sigmoid
+        of the model's score, of use for ordering only. A user who has seen nearly everything gets fewer rows.
 
     Raises:
         ValueError: an unknown user, or k below 1.

@@ -12,7 +12,7 @@ POWER = 0.8
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN where there are too few values."""
+    r"""Mean and 95 % t-interval: :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt n`; NaN for too few values."""
     mean = float(np.mean(values)) if len(values) else np.nan
     if len(values) < 2:
         return mean, np.nan, np.nan
@@ -21,8 +21,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two, or where all are equal: without
-    scatter, as when two seeds differ by the same single hit, the test would be certain of anything."""
+    """p of the two-sided t-test that paired differences have mean 0; NaN for fewer than two, or where all are equal:
+    without scatter, as when two seeds differ by the same single hit, the test would be certain of anything."""
     differences = np.asarray(differences, dtype=float)
     if len(differences) < 2 or np.allclose(differences, differences[:1], rtol=1e-9, atol=0):
         return np.nan
@@ -65,7 +65,7 @@ def detectable(differences: Sequence[float]) -> float:
 
 
 def bootstrap_intervals(differences: np.ndarray, n_resamples: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper limits, ``(cells,)`` each, of 95 % percentile intervals of the mean over users. ``differences`` is float
+    """Limits, ``(cells,)`` each, of 95 % percentile intervals of the mean over users. ``differences`` is float
     ``(cells, U)``, each user's difference between two methods; a resample takes the same users in every cell."""
     batch = max(1, 20_000_000 // max(1, differences.size))  # 160 MB at once
     drawn = dict(n_resamples=n_resamples, batch=batch, method="percentile", rng=np.random.default_rng(0))
@@ -74,7 +74,7 @@ def bootstrap_intervals(differences: np.ndarray, n_resamples: int = 10_000) -> t
 
 
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance, without NaN."""
+    """``keys, mean, low, high``: the :func:`interval` of a column in each group, in order of appearance."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[value]
     rows = [(*key, *interval(group.dropna())) for key, group in groups]
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high"])
@@ -90,7 +90,7 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -
 def changes(
     frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise: Callable = intervals
 ) -> pd.DataFrame:
-    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, each seed's paired difference."""
+    """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, the paired differences."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[name]
     p, least = (groups.agg(lambda each, of=of: of(each.dropna())).to_numpy() for of in (paired_p, detectable))
     table = summarise(frame, keys, name).set_axis([*keys, name, f"{name}_low", f"{name}_high"], axis=1)
@@ -103,8 +103,8 @@ def compare(
     """Every group with its change against the base of its cell, paired by seed.
 
     Args:
-        values: one row per group and seed, with the columns ``seed`` and ``value`` and those named by the next two.
-        keys: the columns that tell groups apart.
+        values: one row per group and seed, with the columns ``seed`` and ``value``.
+        keys: further columns, which tell groups apart.
         cell: those of them that a group and its base have in common.
         is_base: the rows that the others are compared with.
         summarise: :func:`intervals` or :func:`over_seeds`.
@@ -121,10 +121,9 @@ def compare(
 
 
 def corrected(table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change") -> pd.DataFrame:
-    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``; both empty where
-    nothing changes. Rows are of one family where all of ``families`` are equal."""
+    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``; both empty
+    where nothing changes. Rows are of one family where all of ``families`` are equal."""
     tested = table[table[change].notna()]
     adjusted = tested.groupby([family[tested.index] for family in families])["p"].transform(holm)
-    return table.assign(
-        p_holm=adjusted, **{outcome: pd.Series(outcomes(tested[change], adjusted), tested.index, object)}
-    )
+    found = pd.Series(outcomes(tested[change], adjusted), tested.index, object)
+    return table.assign(**{"p_holm": adjusted, outcome: found})

@@ -44,11 +44,11 @@ def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.Dat
 
 
 def is_own(table: pd.DataFrame) -> pd.Series:
-    """Whether a row's method or backbone is a user's. Such rows are tested apart, so that the others keep their marks."""
-    known = {"method": METHODS, "backbone": BACKBONES}
-    return ~pd.DataFrame({name: table[name].isin(known[name]) for name in known if name in table}, table.index).all(
-        axis=1
-    )
+    """Whether a row's method or backbone is a user's: such rows are tested apart, so the others keep their marks."""
+    own = pd.Series(False, table.index)
+    for name, known in (("method", METHODS), ("backbone", BACKBONES)):
+        own |= ~table[name].isin(known) if name in table else False
+    return own
 
 
 def main_table(
@@ -57,10 +57,10 @@ def main_table(
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
     ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences,
-    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells; the other metrics'
-    cells are corrected apart, and so are those of a user's methods and backbones. ``against_ce`` is better or worse where it
-    is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find four times in five.
-    ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
+    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells; the other
+    metrics' cells are corrected apart, and so are those of a user's methods and backbones. ``against_ce`` is better or
+    worse where it is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find
+    four times in five. ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
     :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
     """
     values, cell = values_of(runs, part, users), ["backbone", "metric", "k"]
@@ -109,9 +109,10 @@ def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
     """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
     could have found."""
     rows = with_metric(tested(table))
-    cells = {"change": rows["change"].map(signed)}
+    signed = lambda of: rows[of].map(lambda change: spread(change, sign="+"))  # noqa: E731
+    cells = {"change": signed("change")}
     for name, of in (("over seeds", "change"), ("over users", "user")):
-        cells[name] = rows[f"{of}_low"].map(signed) + " to " + rows[f"{of}_high"].map(signed)
+        cells[name] = signed(f"{of}_low") + " to " + signed(f"{of}_high")
     for name, of in (("p", "p"), ("p (Holm)", "p_holm"), ("detectable", "detectable")):
         cells[name] = rows[of].map("{:.4f}".format)
     shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
@@ -123,13 +124,13 @@ def readable(
 ) -> pd.DataFrame:
     """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
 
-    A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼ worse
-    by the column ``outcome``, after Holm's correction.
+    A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼
+    worse by the column ``outcome``, after Holm's correction.
     """
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
     cells = [
-        f"{row.mean:.4f}{half(row.mean, row.high)}"
-        + ("" if pd.isna(row.change) else f" ({shift(row.change, row.change_high)})")
+        spread(row.mean, row.high)
+        + ("" if pd.isna(row.change) else f" ({spread(row.change, row.change_high, '+')})")
         + MARKS.get(getattr(row, outcome), "")
         for row in rows.itertuples()
     ]
@@ -142,19 +143,10 @@ def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell
     return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
 
 
-def signed(change: float) -> str:
-    """A change with its sign and four digits."""
-    return f"{round(change, 4) + 0.0:+.4f}"  # adding 0 turns -0 into 0
-
-
-def half(middle: float, high: float) -> str:
-    """Half an interval, as it stands after its middle; nothing where there is none."""
-    return "" if pd.isna(high) else f" ± {high - middle:.4f}"
-
-
-def shift(change: float, high: float) -> str:
-    """A change ± half its interval."""
-    return signed(change) + half(change, high)
+def spread(middle: float, high: float = np.nan, sign: str = "") -> str:
+    """``0.1000 ± 0.0100``: a mean and half its interval, where it has one; ``sign="+"`` for a change."""
+    half = "" if pd.isna(high) else f" ± {high - middle:.4f}"
+    return f"{round(middle, 4) + 0.0:{sign}.4f}{half}"  # adding 0 turns -0 into 0
 
 
 def with_metric(points: pd.DataFrame) -> pd.DataFrame:
@@ -201,7 +193,7 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
 
 
 def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.DataFrame:
-    """Better loss or longer training? Each method's test metrics beside ``base``'s **at the step that the method selected**.
+    """Better loss or longer training? Each method's test metrics beside ``base``'s at the step that the method selected.
 
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
     remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by
@@ -234,13 +226,15 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
         of_rows = zip(rows[name], rows[f"{name}_high"], rows[f"at_{name}"])
-        cells[name.replace("_", " ")] = [shift(change, high) + MARKS[outcome] for change, high, outcome in of_rows]
+        cells[name.replace("_", " ")] = [
+            spread(change, high, "+") + MARKS[outcome] for change, high, outcome in of_rows
+        ]
     return pd.DataFrame(cells, [rows["backbone"], rows["method"], rows["measured"].rename("metric")])
 
 
 def dose_table(response: pd.DataFrame) -> pd.DataFrame:
     """The changes against CE by dose for readers: a row per noise, metric and line, a column per dose."""
-    cells = [shift(row.change, row.change_high) for row in response.itertuples()]
+    cells = [spread(row.change, row.change_high, "+") for row in response.itertuples()]
     rows = response.assign(cell=cells).sort_values(["noise", "measured"], kind="stable")
     return wide(rows, ["noise", "measured", "line"], "dose")
 
@@ -250,9 +244,8 @@ def runs_table(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         info, means = run.info, run.metrics.query("users == 'all'").sort_values("part").itertuples()
-        row = {"id": info["id"], **info["settings"]} | {
-            key: info[key] for key in ("n_parameters", "selected_step", "last_point")
-        }
+        row = {"id": info["id"], **info["settings"], "n_parameters": info["n_parameters"]}
+        row |= {"selected_step": run.selected_step, "last_point": info["last_point"]}
         row |= {f"{mean.part}_{mean.metric}_{mean.k}": mean.value for mean in means}
         rows.append(row | {"seconds": round(info["seconds"]["total"], 1), "commit": info["environment"]["commit"]})
     return pd.DataFrame(rows).drop(columns="pretrained")

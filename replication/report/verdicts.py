@@ -37,7 +37,7 @@ def _noise(dataset: str) -> str | None:
 
 
 def numbers() -> pd.DataFrame:
-    """Every published number with its verdict as text, from whatever ``results/<dataset>/tables/main.csv`` exist: 108 rows."""
+    """The 108 published numbers, each with its verdict as text, from whatever main tables exist."""
     rows, columns = published(), [*INTERVALS[:4], "difference", "prediction_low", "prediction_high", "verdict", "note"]
     tables = {name: table for name in TITLES if (table := _table(name, "main")) is not None}
     if tables:
@@ -63,8 +63,8 @@ def _verdict(dataset: str, claim) -> Verdict:
 
 
 def judge(claim, table: pd.DataFrame) -> Verdict:
-    """What a table says of a line of ``claims.csv``: by the function that it names, or by the ``outcome`` of some ``rows``. A
-    claim is about the papers' methods and backbones, so a user's own do not count."""
+    """What a table says of a line of ``claims.csv``: by the function that it names, or by the ``outcome`` of some
+    ``rows``. A claim is about the papers' methods and backbones, so a user's own do not count."""
     table = table[~is_own(table)]
     if claim.judge:
         return JUDGES[claim.judge](table)
@@ -77,7 +77,7 @@ def _status(holds: pd.Series) -> str:
 
 
 def _counted(outcomes: pd.Series, *more: str) -> Verdict:
-    """``reproduced``: better in more than half of the cells and worse in none; ``not``: better in none; else ``partly``."""
+    """``reproduced``: better in more than half of the cells and worse in none; ``not``: better in none; or ``partly``."""
     better = outcomes == "better"
     most = better.mean() > 0.5 and not (outcomes == "worse").any()
     return Verdict("reproduced" if most else "partly" if better.any() else "not", reasons=(counted(outcomes), *more))
@@ -151,14 +151,15 @@ JUDGES = {
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
-    """:func:`replication.report.publish.publish_table`, and below the table what it says of its claim, as on the verdict page."""
+    """:func:`replication.report.publish.publish_table`, and below the table what it says of its claim, as on the
+    verdict page."""
     (claim,) = CLAIMS.query("table == @name").itertuples()
     says = f"<p><b>Here</b>, of the claim that {claim.claim.partition(' [')[0]}: {judge(claim, table)}.</p>"
     return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)
 
 
 def at_a_glance(dataset: str) -> list[str]:
-    """The noise of the training part, and how the cells of the main table came out for each loss; on a user's backbones apart."""
+    """The noise of the training part, and how the main table's cells came out; those on a user's backbones apart."""
     noise, rows = _noise(dataset), tested(_table(dataset, "main"))
     lines = [f"false positives in train: {noise}"]
     if noise == UNFLAGGED:
@@ -183,8 +184,8 @@ def write() -> None:
 
 
 def _tally(rows: pd.DataFrame) -> pd.DataFrame:
-    """How often each verdict was given, by data set and by whether the published number is from a log, and how many of these
-    published numbers lie outside our prediction interval."""
+    """How often each verdict was given, by data set and by whether the published number is from a log, and how many of
+    these published numbers lie outside our prediction interval."""
     is_outside = ~rows["published"].between(rows["prediction_low"], rows["prediction_high"])
     source = rows["source"].where(rows["source"] == "from memory", "logs").rename("published")
     keys = [rows["dataset"].map(TITLES), source, rows["verdict"]]

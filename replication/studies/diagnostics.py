@@ -54,7 +54,8 @@ def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFra
 
 def clean_training(runs: list[Run]) -> pd.DataFrame:
     """Training without the flagged false positives beside normal training, same test part: the rows ``clean-only`` of
-    :func:`replication.report.tables.main_table` with ``normal``, the mean of CE, and ``relative``, the change as a share of it."""
+    :func:`replication.report.tables.main_table` with ``normal``, the mean of CE, and ``relative``, the change as a
+    share of it."""
     table, keys = main_table(of_methods(runs, "CE", "clean-only")), ["backbone", "metric", "k"]
     of_method = dict(list(table[table["metric"].isin(PAPER_METRICS)].set_index(keys).groupby("method")))
     clean = of_method["clean-only"].rename(columns={"mean": "clean"}).assign(normal=of_method["CE"]["mean"])
@@ -64,7 +65,8 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
 
 
 def loss_points(runs: list[Run]) -> pd.DataFrame:
-    """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives, mean, …``."""
+    """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives,
+    mean, …``."""
     return points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
 
 
@@ -95,9 +97,9 @@ def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataF
 
 
 def drop_points(runs: list[Run]) -> pd.DataFrame:
-    """Precision and recall of false positives among what T-CE dropped since the point before, for each backbone, and what
-    dropping as many at random would give (the share of false positives, the share dropped): ``backbone, step, measure,
-    dropping, mean, …``."""
+    """Precision and recall of false positives among what T-CE dropped since the point before, for each backbone, and
+    what dropping as many at random would give (the share of false positives, the share dropped): ``backbone, step,
+    measure, dropping, mean, …``."""
     sources = {"precision": ("drop_precision", "false_share"), "recall": ("drop_recall", "drop_share")}
     frames = [
         points_of(of_methods(runs, "T-CE"), {own: "T-CE", random: "at random (expected)"}, "dropping").assign(
@@ -123,7 +125,7 @@ def drops(runs: list[Run]) -> pd.DataFrame:
 
 
 def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Series:
-    """Each user's group by training interactions, ``"<least>–<most>"``: quartiles of the users, equal counts kept together."""
+    """Each user's group by training interactions, ``"<least>–<most>"``: quartiles, equal counts kept together."""
     counts = pd.Series(np.bincount(split.train.users, minlength=split.n_users)[users], index=users)
     codes = pd.qcut(counts, n_groups, labels=False, duplicates="drop").fillna(0).astype(int)
     spans = counts.groupby(codes).agg(["min", "max"])
@@ -131,8 +133,8 @@ def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Se
 
 
 def with_users(runs: list[Run]) -> list[Run]:
-    """The runs of those backbones of which each run's users are at hand, which records lack. The run that records less on its
-    way has the same ones, and stands for a record."""
+    """The runs of those backbones of which each run's users are at hand, which records lack. The run that records less
+    on its way has the same ones, and stands for a record."""
     found_runs = [load_run(run.settings, found(replace(run.settings, diagnostics=None)) or run.folder) for run in runs]
     lacking = {run.settings.backbone for run in found_runs if run.is_record}
     return [run for run in found_runs if run.settings.backbone not in lacking]
@@ -140,8 +142,7 @@ def with_users(runs: list[Run]) -> list[Run]:
 
 def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     """Test metrics by user activity: ``backbone, method, metric, k, group, n_users, mean, low, high`` and the change
-    against CE, paired by seed, tested in a family for each metric and K. Needs runs with per-user values, which records
-    lack."""
+    against CE, paired by seed, tested in a family for each metric and K. Records lack the values of users."""
     frames = []
     for run in runs:
         per_user = run.per_user()

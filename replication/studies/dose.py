@@ -19,9 +19,9 @@ DOSE_BACKBONE = "GMF"  # the fastest
 def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
     """The runs of the dose-response study, each with its labels ``line, noise, dose``.
 
-    At a dose d the share of false positives among the positives is d / (1 + d), and the drop rate that leaves out as many
-    is half of it, since it is a share of the batch. *knows the dose* is that rate; at dose 0 it drops nothing and is CE.
-    The fixed drop rates are the ends of the grid, the ramp is the shortest. No runs where the data have no flags.
+    At a dose d the share of false positives among the positives is d / (1 + d), and the drop rate that leaves out as
+    many is half of it, since it is a share of the batch. *knows the dose* is that rate; at dose 0 it drops nothing and
+    is CE. The fixed drop rates are the ends of the grid, the ramp is the shortest. None without flags.
     """
     if not parameters.doses or not public.has_flags(parameters.dataset):
         return []
@@ -45,8 +45,8 @@ def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
 
 
 def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
-    """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change against
-    CE at the same dose, paired by seed."""
+    """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change
+    against CE at the same dose, paired by seed."""
     frames = [values_of([run]).assign(**label, step=run.selected_step) for label, run in zip(labels, runs)]
     frame = pd.concat(frames).query("metric in @PAPER_METRICS and k == @k").reset_index(drop=True)
     cell, change = ["noise", "dose", "metric", "k"], ["change", "change_low", "change_high"]

@@ -1,4 +1,4 @@
-"""The studies of 06_extra_feedback: the runs that they need, and their tidy numbers, means over seeds with intervals."""
+"""The studies of 06_extra_feedback: the runs that they need, and their tidy numbers, means over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,8 +64,8 @@ def planned(parameters: Parameters) -> list[Settings]:
 
 @dataclass(frozen=True, eq=False)
 class Colliding:
-    """What colliding inference gave: ``grid`` (validation Recall for every number of neighbours and λ), ``chosen`` (the best
-    point of each grid) and ``values``, the test metrics there, as of :func:`all_values`."""
+    """What colliding inference gave: ``grid`` (validation Recall for every number of neighbours and λ), ``chosen`` (the
+    best point of each grid) and ``values``, the test metrics there, as of :func:`all_values`."""
 
     grid: pd.DataFrame
     chosen: pd.DataFrame
@@ -73,10 +73,10 @@ class Colliding:
 
 
 def colliding(plain: list[Run], split: Split, parameters: Parameters) -> Colliding:
-    """Colliding inference on trained runs, in every space. A run's number of neighbours and λ are those with the highest
-    Recall at the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for every share with
-    CE and for ``compared_share`` with the others; the other two spaces use no extra feedback, so they have no share. As many
-    runs as ``jobs`` says are done side by side, in threads."""
+    """Colliding inference on trained runs, in every space. A run's number of neighbours and λ are those with the
+    highest Recall at the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for
+    every share with CE and for ``compared_share`` with the others; the other two spaces use no extra feedback, so they
+    have no share. As many runs as ``jobs`` says are done side by side, in threads."""
     tasks = (
         ranking_task(split, validation_sample(split), [split.train]),
         ranking_task(split, split.test, [split.train, split.valid]),
@@ -135,8 +135,8 @@ def _share_texts(table: pd.DataFrame) -> pd.Series:
 
 
 def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.DataFrame:
-    """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra feedback
-    are the strategy ``plain``, without a share."""
+    """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra
+    feedback are the strategy ``plain``, without a share."""
     frames = [
         values_of([run]).assign(strategy=run.settings.strategy or "plain", known_share=run.settings.known_share)
         for run in [*plain, *trained]
@@ -146,16 +146,16 @@ def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.
 
 
 def extra_table(values: pd.DataFrame) -> pd.DataFrame:
-    """``KEYS``, ``mean, low, high, n_seeds`` and the change against the same backbone and method without extra feedback,
-    paired by seed: ``change, change_low, change_high, p, p_holm, against_plain`` (Holm over Recall and NDCG, and over the
-    other metrics)."""
+    """``KEYS``, ``mean, low, high, n_seeds`` and the change against the same backbone and method without extra
+    feedback, paired by seed: ``change, change_low, change_high, p, p_holm, against_plain`` (Holm over Recall and NDCG,
+    and over the other metrics)."""
     table = compare(values, KEYS, ["backbone", "method", "metric", "k"], values["strategy"] == "plain")
     return corrected(table, "against_plain", [table["metric"].isin(PAPER_METRICS)]).drop(columns="detectable")
 
 
 def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFrame:
-    """CE's changes against plain training at K, as ``mean, low, high`` against the known share, for the figure; what knows
-    nothing stands at every share. ``known-only`` is left out: its losses would set the scale."""
+    """CE's changes against plain training at K, as ``mean, low, high`` against the known share, for the figure; what
+    knows nothing stands at every share. ``known-only`` is left out: its losses would set the scale."""
     chosen = tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'")
     chosen = chosen.assign(mean=chosen["change"], low=chosen["change_low"], high=chosen["change_high"])
     everywhere = chosen[chosen["known_share"].isna()]
@@ -165,7 +165,7 @@ def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFra
 
 
 def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Recall and NDCG at K as :func:`replication.report.tables.readable` writes them, with the change against plain training."""
+    """Recall and NDCG at K as :func:`tables.readable` writes them, with the change against plain training."""
     chosen = table[table["k"] == k].assign(known_share=_share_texts)
     for key in ("method", "backbone"):
         chosen = chosen.sort_values(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from replication.report.statistics import over_seeds
-from replication.report.tables import PAPER_METRICS, half, same_step_table, wide, with_cell, with_metric
+from replication.report.tables import PAPER_METRICS, same_step_table, spread, wide, with_cell, with_metric
 from replication.runs.store import Run
 
 
@@ -15,12 +15,12 @@ def of_methods(runs: list[Run], *methods: str) -> list[Run]:
 
 
 def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
-    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric, k,
-    mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that some of
-    its seeds lack.
+    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric,
+    k, mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that
+    some of its seeds lack.
 
-    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on test*
-    chooses on what it reports, a ceiling.
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
+    test* chooses on what it reports, a ceiling.
     """
     by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
     by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
@@ -51,13 +51,13 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
 def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFrame:
     """One row per backbone and method, one column per rule: mean ± half the interval, and the mean step."""
     rows = table[table["metric"] == metric]
-    cells = [f"{row.mean:.4f}{half(row.mean, row.high)} @ {row.mean_step:,.0f}" for row in rows.itertuples()]
+    cells = [f"{spread(row.mean, row.high)} @ {row.mean_step:,.0f}" for row in rows.itertuples()]
     shown = wide(rows.assign(cell=cells), ["backbone", "method"], "selector").fillna("–")
     return shown.rename_axis(columns=with_metric(rows)["measured"].iloc[0])
 
 
 def selection_says(table: pd.DataFrame) -> str:
-    """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only, untested."""
+    """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only."""
     recall = wide(table[table["metric"] == "recall"], ["backbone", "method"], "selector", "mean")
     lines = ["**Here**, methods minus CE in Recall under each rule (means, untested):\n"]
     for method in ("T-CE", "oracle-drop", "clean-only"):
@@ -69,5 +69,6 @@ def selection_says(table: pd.DataFrame) -> str:
 
 
 def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
-    """T-CE minus a control with the same schedule: :func:`replication.report.tables.same_step_table` with the control as base."""
+    """T-CE minus a control with the same schedule: :func:`replication.report.tables.same_step_table` with the control
+    as base."""
     return same_step_table(of_methods(runs, "T-CE", control), ks, base=control)

@@ -13,7 +13,8 @@ GRID_BACKBONE = "NeuMF"  # the paper's Fig. 9
 
 
 def sensitivity_plan(parameters: Parameters) -> list[tuple[str, Settings]]:
-    """The runs of one option of T-CE or R-CE at a time over its grid, the others as released: ``(option, settings)``."""
+    """The runs of one option of T-CE or R-CE at a time over its grid, the others as released: ``(option,
+    settings)``."""
     if not any(values for _, values in parameters.grids):
         return []
     studied = _studied(parameters).having(test_curve=False)
@@ -36,8 +37,8 @@ def _studied(parameters: Parameters) -> Parameters:
 
 
 def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -> pd.DataFrame:
-    """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the change
-    against CE of the same seeds with its interval."""
+    """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the
+    change against CE of the same seeds with its interval."""
     ce_of = {run.settings.seed: run for run in ce_runs}
     frames = [
         values_of([run, ce_of[run.settings.seed]]).assign(parameter=name, x=run.settings.method_options[name])
