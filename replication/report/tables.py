@@ -193,7 +193,8 @@ def selection_table(runs: list[Run]) -> pd.DataFrame:
 
 
 def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.DataFrame:
-    """Better loss or longer training? Each method's test metrics beside ``base``'s at the step that the method selected.
+    """Better loss or longer training? Each method's test metrics beside ``base``'s at the step that the method
+    selected.
 
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
     remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by

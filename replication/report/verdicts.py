@@ -77,7 +77,8 @@ def _status(holds: pd.Series) -> str:
 
 
 def _counted(outcomes: pd.Series, *more: str) -> Verdict:
-    """``reproduced``: better in more than half of the cells and worse in none; ``not``: better in none; or ``partly``."""
+    """``reproduced``: better in more than half of the cells and worse in none; ``not``: better in none; or
+    ``partly``."""
     better = outcomes == "better"
     most = better.mean() > 0.5 and not (outcomes == "worse").any()
     return Verdict("reproduced" if most else "partly" if better.any() else "not", reasons=(counted(outcomes), *more))
