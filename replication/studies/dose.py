@@ -7,7 +7,7 @@ import pandas as pd
 
 from replication.methods.noise import KINDS
 from replication.report.statistics import compare, over_seeds
-from replication.report.tables import values_of
+from replication.report.tables import PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -48,7 +48,8 @@ def dose_response(labels: list[dict], runs: list[Run], k: int) -> pd.DataFrame:
     """``line, noise, dose, metric, k, mean, low, high, mean_step``, the last one of the selected steps, and the change
     against CE at the same dose, paired by seed."""
     frames = [values_of([run]).assign(**label, step=run.selected_step) for label, run in zip(labels, runs)]
-    frame = pd.concat(frames).query("metric in @PAPER_METRICS and k == @k").reset_index(drop=True)
+    frame = pd.concat(frames)
+    frame = frame[frame["metric"].isin(PAPER_METRICS) & (frame["k"] == k)].reset_index(drop=True)
     cell, change = ["noise", "dose", "metric", "k"], ["change", "change_low", "change_high"]
     table = compare(frame, ["line", *cell], cell, frame["line"] == "CE", over_seeds)
     table.loc[table["line"] == "CE", change] = 0.0  # from itself

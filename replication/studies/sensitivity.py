@@ -4,7 +4,7 @@ import pandas as pd
 
 from replication.methods import METHODS, PAPER
 from replication.report.statistics import compare, over_seeds
-from replication.report.tables import values_of
+from replication.report.tables import PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -45,7 +45,8 @@ def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -
         for name, run in zip(names, runs)
     ]
     keys, cell = ["parameter", "x", "method", "metric", "k"], ["parameter", "x", "metric", "k"]
-    values = pd.concat(frames).query("metric in @PAPER_METRICS and k == @k").drop_duplicates(ignore_index=True)
+    values = pd.concat(frames)
+    values = values[values["metric"].isin(PAPER_METRICS) & (values["k"] == k)].drop_duplicates(ignore_index=True)
     table = compare(values, keys, cell, values["method"] == "CE", over_seeds)
     table = table.sort_values(["parameter", "x", "metric"], ascending=[True, True, False])  # Recall first
     return table.rename(columns={"x": "value"}).drop(columns=["n_seeds", "p", "detectable"])
