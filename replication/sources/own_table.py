@@ -22,7 +22,8 @@ from replication.support import paths
 # counts.
 NAMES = {
     "user": "userid user uid customerid customer visitorid memberid reviewerid",
-    "item": "itemid item iid movieid movie filmid film productid product asin articleid article newsid bookid book businessid business "
+    "item": "itemid item iid movieid movie filmid film productid product asin articleid article newsid bookid book "
+    "businessid business "
     "trackid track songid song videoid video gameid game postid post",
     "rating": "rating ratings stars score overall",
     "dwell": "dwelltime dwell duration playtime watchtime activetime",
@@ -149,8 +150,9 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
     lacking = [role for role in ("user", "item") if role not in found]
     if lacking:
         raise ValueError(
-            f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name the "
-            f"columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME for the doctor"
+            f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name "
+            f"the columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME "
+            "for the doctor"
         )
     quality = next((role for role in QUALITY if role in given), None) or next(
         (role for role in QUALITY if role in found), None
