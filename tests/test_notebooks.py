@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from conftest import PROJECT
 
-from replication.app.notebooks import clean
+from replication.app.notebooks import NotebookFailed, clean, execute
 from replication.support import paths
 
 PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS]
@@ -69,6 +69,13 @@ class TestPair:
 
 def test_names():
     assert [text.stem for text in paths.NOTEBOOKS] == NAMES
+
+
+@pytest.mark.slow
+def test_a_misspelt_key_is_refused_by_name(home):
+    with pytest.raises(NotebookFailed, match=r"(?s)02_tce: cell \d+ failed with ValueError.*did you mean epochs\?") as error:
+        execute(paths.notebook("02_tce"), home / "02_tce.ipynb", {"dataset": "toy", "changes": {"epocs": 3}})
+    assert "unknown key 'epocs'" in str(error.value) and not list(home.glob("results/*/runs"))
 
 
 def test_pieces_of_a_progress_bar_become_its_last_line():
