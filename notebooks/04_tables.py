@@ -30,7 +30,7 @@ from replication.report.publish import publish_figure, publish_runs, publish_tab
 from replication.report.recommend import recommend
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs.settings import plan
 from replication.runs import store
 from replication.sources import public
@@ -57,7 +57,7 @@ show_parameters(parameters, RunParameters)
 note = store.note(parameters)
 planned = plan(parameters.all_methods(), parameters)
 runs = map_runs(planned, parameters.jobs, label="04: all methods", use_records=parameters.use_records)
-untrained = baselines(load_split(runs[0].settings), parameters.top_k)
+untrained = baselines(split_for(runs[0].settings), parameters.top_k)
 
 # %% [markdown]
 # ## The main table

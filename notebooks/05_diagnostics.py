@@ -30,7 +30,7 @@ from replication.report.publish import publish_figure, publish_table, show_param
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import DiagnosticsParameters, resolve
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.sources import public
 from replication.studies import diagnostics, dose, selection, sensitivity
@@ -69,7 +69,7 @@ tables.settings_table(settings)
 # %%
 every = settings + of_grids_ce + [settings for _, settings in of_grids + of_doses]
 runs = map_runs(every, parameters.jobs, label="05: all runs", use_records=parameters.use_records)[: len(settings)]
-split = load_split(settings[0])
+split = split_for(settings[0])
 k = max(parameters.top_k)
 
 # %% [markdown]

@@ -32,7 +32,7 @@ from replication.report.publish import publish_figure, publish_table, show_param
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import ExtraFeedbackParameters, resolve
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.studies import extra_feedback
 
@@ -66,7 +66,7 @@ print(len(planned), "runs of strategies and baselines")
 if planned:
     plain = map_runs(extra_feedback.plain_plan(parameters), parameters.jobs, label="06: without extra feedback")
     trained = map_runs(planned, parameters.jobs, label="06: strategies")
-    split = load_split(plain[0].settings)
+    split = split_for(plain[0].settings)
     k = max(parameters.top_k)
 
 # %% [markdown]

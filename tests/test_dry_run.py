@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from denoise_lib import train
 from replication.app import dry_run
 from replication.runs.parameters import resolve

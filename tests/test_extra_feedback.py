@@ -23,7 +23,7 @@ from replication.methods.known_positives import known_positives, known_weights, 
 from replication.runs import recipe
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters, resolve
-from replication.runs.recipe import load_split, n_steps, passes, seen_split, train, training_split
+from replication.runs.recipe import split_for, n_steps, passes, seen_split, train, training_split
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.studies import extra_feedback
@@ -124,7 +124,7 @@ def test_two_stages_with_an_empty_one_are_one(stages, backbone, method):
 
 def test_stages_on_known_positives(stages):
     known, tuned, warm = (of(stages, name, "CDAE", "CE") for name in ("known-only", "fine-tuning", "warm-up"))
-    data = seen_split(known, load_split(known))
+    data = seen_split(known, split_for(known))
     assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
     assert pairs(training_split(warm, data).train) == pairs(data.train)
     as_many_as = known.epochs * math.ceil(2 * len(data.train) / known.batch_size)
@@ -142,7 +142,7 @@ def test_negatives_of_a_stage_avoid_all_observed(stages, monkeypatch):
     seen = {}
     monkeypatch.setattr(recipe, "fit", lambda model, split, loss_fn, **options: seen.update(options) or 1 / 0)
     known = of(stages, "known-only")
-    data = load_split(known)
+    data = split_for(known)
     with pytest.raises(ZeroDivisionError):
         train(known, data)
     assert seen["observed"] is not None and len(seen["observed"]) == len(data.train)
@@ -271,7 +271,7 @@ def test_more_neighbours_than_users_are_refused_before_any_training(home):
 def test_table_has_every_strategy_with_its_change(stages):
     plain = map_runs(extra_feedback.plain_plan(stages), 1)
     trained = map_runs(extra_feedback.strategy_plan(stages), 1)
-    split = load_split(plain[0].settings)
+    split = split_for(plain[0].settings)
     collided = extra_feedback.colliding(plain, split, stages)
     table = extra_feedback.extra_table(extra_feedback.all_values(plain, trained, collided))
     assert list(table.columns[:10]) == [*extra_feedback.KEYS, "mean", "low", "high", "n_seeds"]

@@ -61,10 +61,8 @@ class TestPair:
         (place,) = [place for place, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
         values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(code[place].source).body}
         assert values == {"dataset": "toy", "changes": {}}
-        assert (
-            any("resolve(dataset, changes" in cell.source for cell in code[place + 1 :])
-            and "globals(" not in text.read_text()
-        )
+        assert "globals(" not in text.read_text()
+        assert any("resolve(dataset, " in cell.source and "changes)" in cell.source for cell in code[place + 1 :])
 
 
 def test_names():
@@ -73,7 +71,9 @@ def test_names():
 
 @pytest.mark.slow
 def test_a_misspelt_key_is_refused_by_name(home):
-    with pytest.raises(NotebookFailed, match=r"(?s)02_tce: cell \d+ failed with ValueError.*did you mean epochs\?") as error:
+    with pytest.raises(
+        NotebookFailed, match=r"(?s)02_tce: cell \d+ failed with ValueError.*did you mean epochs\?"
+    ) as error:
         execute(paths.notebook("02_tce"), home / "02_tce.ipynb", {"dataset": "toy", "changes": {"epocs": 3}})
     assert "unknown key 'epocs'" in str(error.value) and not list(home.glob("results/*/runs"))
 

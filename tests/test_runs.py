@@ -19,7 +19,7 @@ from replication.runs import map as run_map
 from replication.runs import pool
 from replication.runs.compute import RunsFailed
 from replication.runs.map import distinct, map_runs
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs.settings import plan
 from replication.runs.store import found, load_run
 from replication.sources import public
@@ -64,7 +64,7 @@ def test_a_finished_run_is_read_and_not_computed(home, tiny, monkeypatch):
 
 def test_the_reloaded_model_reproduces_its_metrics(home, tiny):
     (run,) = map_runs(plan(["CE"], tiny))
-    split = load_split(run.settings)
+    split = split_for(run.settings)
     task = ranking_task(split, split.test, [split.train, split.valid])
     again = evaluate(run.model(), task, (5, 20))
     assert (again["ndcg"] == run.per_user()["ndcg"]).all()
@@ -204,7 +204,7 @@ def test_runs_side_by_side_say_where_they_are(home, tiny):
     public.ensure("toy")
     said = []
     ended = list(
-        pool.outcomes(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True)
+        pool.computed(planned, 2, lambda run: lambda *where: said.append((run.seed, *where)), lambda run: True)
     )
     assert {run.seed for run, failure in ended if failure is None} == {1, 2}
     for run in map_runs(planned):

@@ -15,7 +15,7 @@ from replication.runs import recipe, store
 from replication.runs.compute import compute
 from replication.runs.map import map_runs
 from replication.runs.parameters import resolve
-from replication.runs.recipe import load_split, training_split
+from replication.runs.recipe import split_for, training_split
 from replication.runs.settings import plan
 from replication.sources import public
 from replication.studies import diagnostics, dose, selection, sensitivity
@@ -71,7 +71,7 @@ class TestDiagnostics:
         for k in (5, 20):
             assert row[f"recall_{k}_valid"] == pytest.approx(run.value("recall", k, "valid"))
             assert row[f"recall_{k}_test"] == pytest.approx(run.value("recall", k))
-        split = load_split(run.settings)
+        split = split_for(run.settings)
         clean = split.valid[split.valid.is_clean]
         expected = evaluate(run.model(), ranking_task(split, clean, [split.train]), (5, 20))["recall"].mean(axis=0)
         assert row[["recall_5_valid_clean", "recall_20_valid_clean"]].tolist() == pytest.approx(expected.tolist())
@@ -100,7 +100,7 @@ class TestDiagnostics:
 
 def test_clean_only_trains_on_less_but_ranks_like_the_others(done):
     run = only(done, "clean-only")
-    split = load_split(run.settings)
+    split = split_for(run.settings)
     assert len(training_split(run.settings, split).train) == split.train.is_clean.sum() < len(split.train)
     per_user, other = run.per_user(), only(done, "CE").per_user()
     assert (per_user["users"] == other["users"]).all() and (per_user["recall"] != other["recall"]).any()
@@ -204,7 +204,7 @@ def test_noisy_runs(module_home):
     grids = {"max_drop_rate": [0.05, 0.1], "ramp_steps": [20]}
     pairs = dose.dose_plan(studied(grids=grids, grid_seeds=[1, 2], epochs=1))
     done = map_runs([settings for _, settings in pairs], 1)
-    split = load_split(done[-1].settings)
+    split = split_for(done[-1].settings)
     assert (~split.train.is_clean).mean() == pytest.approx(0.4 / 1.4, abs=0.001)
     table = dose.dose_response([label for label, _ in pairs], done, 20)
     assert (table.query("line == 'CE'")["change"] == 0).all() and table.notna().all(axis=None)

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from denoise_lib.evaluator import rank_items
-from replication.runs.recipe import load_split
+from replication.runs.recipe import split_for
 from replication.runs.store import Run
 from replication.sources.own_table import original_ids
 
@@ -34,7 +34,7 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
     if unknown:
         raise ValueError(f"no user {unknown[0]!r} in {run.settings.dataset}; ids look like {', '.join(user_ids[:3])}")
     numbers = np.array([number_of[str(user)] for user in users], np.int64)
-    split, model = load_split(run.settings), run.model()
+    split, model = split_for(run.settings), run.model()
     seen = split.matrix(split.train, split.valid, split.test)[numbers]
     ranked = rank_items(model, numbers, seen, min(k, split.n_items))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from replication.runs import pool
 from replication.runs.cluster import on_cluster
 from replication.runs.compute import RunsFailed, attempt
-from replication.runs.recipe import empty_model, load_split
+from replication.runs.recipe import empty_model, split_for
 from replication.runs.settings import Settings
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
@@ -77,7 +77,7 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         elif jobs == 1:
             outcomes = (attempt(run, show(run)) for run in missing)
         else:
-            outcomes = pool.outcomes(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
+            outcomes = pool.computed(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
         for run, failure in outcomes:
             bar.set_postfix_str(f"last: {run.name}", refresh=False)
             bar.update()
@@ -113,7 +113,7 @@ def _memory_of(run: Settings) -> int:
     """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments
     of Adam, the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
     try:
-        n_parameters = sum(weights.numel() for weights in empty_model(run, load_split(run)).parameters())
+        n_parameters = sum(weights.numel() for weights in empty_model(run, split_for(run)).parameters())
     except Exception:  # a backbone of the user's that cannot be built: its runs will say so, the others are computed
         n_parameters = 0
     return (512 << 20) + 6 * 4 * n_parameters

@@ -15,7 +15,7 @@ from replication.runs.compute import attempt
 from replication.runs.settings import Settings
 
 
-def outcomes(
+def computed(
     missing: list[Settings], jobs: int, show: Callable[[Settings], Callable], is_ready: Callable[[Settings], bool]
 ) -> Iterator[tuple[Settings, str | None]]:
     """Computes runs in ``jobs`` processes: (run, None) as each is finished, (run, what happened) as each fails.

@@ -84,7 +84,7 @@ def train(
     return Finished(history, metrics, per_user, weights, seconds, environment())
 
 
-def load_split(run: Settings) -> Split:
+def split_for(run: Settings) -> Split:
     """The split of a run's data set as the run sees it."""
     return seen_split(run, public.load(run.dataset))
 
@@ -116,7 +116,7 @@ def passes(run: Settings, split: Split) -> int:
 
 def n_steps(run: Settings) -> int:
     """Optimizer steps of a whole run."""
-    split = load_split(run)
+    split = split_for(run)
     return passes(run, split) * _steps_of_a_pass(run, training_split(run, split))
 
 
@@ -128,7 +128,7 @@ def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Modul
     """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts
     from.
 
-    ``split`` is that of :func:`load_split`. CDAE reads the whole training part also where it trains on known positives
+    ``split`` is that of :func:`split_for`. CDAE reads the whole training part also where it trains on known positives
     only, since they are too few to tell users apart.
     """
     if run.the_backbone().from_trained:

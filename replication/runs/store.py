@@ -24,7 +24,7 @@ import torch
 
 from denoise_lib.files import replacing_folder
 from replication.runs.parameters import Parameters
-from replication.runs.recipe import empty_model, load_split
+from replication.runs.recipe import empty_model, split_for
 from replication.runs.settings import RESULT_VERSION, Settings
 from replication.sources import public
 from replication.support import paths
@@ -61,7 +61,7 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        model = empty_model(self.settings, load_split(self.settings))
+        model = empty_model(self.settings, split_for(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
