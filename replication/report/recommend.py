@@ -18,7 +18,7 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
 
     Args:
         run: a finished run with its weights, as :func:`replication.runs.map.map_runs` returns it.
-        users: original ids; where no map was kept (all but tables of one's own), the numbers in the files, as text.
+        users: original ids; where no map was kept (all but tables of your own), the numbers in the files, as text.
         k: items for each user.
 
     Returns:

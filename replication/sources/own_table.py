@@ -1,4 +1,4 @@
-"""A table of interactions of one's own: read it, leave out what cannot be used, and make a data set of it."""
+"""A table of interactions of yours: read it, leave out what cannot be used, and make a data set of it."""
 
 import codecs
 import csv

@@ -29,7 +29,7 @@ def load(name: str) -> Split:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
     ensure(name)
-    about = card(name)  # of a table of one's own it knows the sizes: an item may stand in no part
+    about = card(name)  # of a table of your own it knows the sizes: an item may stand in no part
     return load_split(paths.data(name), name, *SIZES.get(name, (about.get("users"), about.get("items"))))
 
 
