@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import csr_matrix, diags, vstack
+from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from denoise_lib.data import Interactions, Split
@@ -17,7 +17,7 @@ from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, validatio
 NEIGHBOURS = (10, 20, 50, 100, 200, 500, 1000)
 REGULARISATION = (10, 30, 100, 300, 1000, 3000)
 EASE_ITEMS = 15_000  # beyond it, the dense inverse and its copies take more than some 6 GB
-CELLS_PER_BLOCK = 1 << 25
+CELLS_PER_BLOCK = 1 << 23  # of item pairs: 64 MB an array
 
 
 class MostPop:
@@ -55,20 +55,24 @@ class ItemToItem:
 
 
 def cosine_weights(interactions: csr_matrix, n_neighbours: int) -> csr_matrix:
-    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are
-    0."""
-    counts = np.maximum(np.bincount(interactions.indices, minlength=interactions.shape[1]), 1)
-    columns = (interactions.astype(np.float64) @ diags(counts**-0.5)).T.tocsr()  # (n_items, n_users), rows of length 1
-    n_items = columns.shape[0]
+    """ItemKNN: to each item from its most similar other items, by the cosine of their columns; the other weights are 0.
+
+    Of items that are equally similar those with lower ids are taken. What decides is computed from whole numbers by
+    operations that every processor rounds alike, so that equal is equal and the weights are the same everywhere.
+    """
+    users_of = interactions.astype(np.float64).T.tocsr()  # (n_items, n_users)
+    n_items, counts = users_of.shape[0], np.maximum(np.diff(users_of.indptr), 1)
     n_neighbours = min(n_neighbours, n_items - 1)
     blocks = []
-    n_rows = max(1, CELLS_PER_BLOCK // n_items)
-    for start in range(0, n_items, n_rows):
-        similar = (columns[start : start + n_rows] @ columns.T).toarray()
-        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = 0
-        weakest = np.argpartition(-similar, n_neighbours - 1, axis=1)[:, n_neighbours:]
-        np.put_along_axis(similar, weakest, 0, axis=1)
-        blocks.append(csr_matrix(similar))
+    for rows in np.array_split(np.arange(n_items), n_items**2 // CELLS_PER_BLOCK + 1):
+        shared = (users_of[rows] @ users_of.T).toarray()  # users that two items have in common
+        shared[np.arange(len(rows)), rows] = 0
+        likeness = shared**2 / counts  # the squared cosine, times the row's own count
+        weakest = np.partition(likeness, -n_neighbours, axis=1)[:, -n_neighbours, None]
+        tied = likeness == weakest
+        surplus = tied & (tied.cumsum(axis=1) > n_neighbours - (likeness > weakest).sum(axis=1, keepdims=True))
+        shared[(likeness < weakest) | surplus] = 0
+        blocks.append(csr_matrix(shared / np.sqrt(counts[rows, None] * counts)))
     return vstack(blocks).T.tocsr()
 
 

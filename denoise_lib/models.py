@@ -17,9 +17,45 @@ PAIRS_PER_BLOCK = 1 << 12  # keeps a block of the MLP's activations (here 2 MB a
 PAIRS_PER_GPU_BLOCK = 1 << 20  # and this one a GPU busy (512 MB)
 
 
-def _embedding(n_rows: int, dim: int, generator: Generator | None) -> nn.Embedding:
+class _Table(nn.Embedding):
+    """An embedding with the dense gradient of index_select: the same bits in half the time."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) if self.sparse else self.weight.index_select(0, ids)
+
+
+def _embedding(n_rows: int, dim: int, generator: Generator | None) -> _Table:
     """A table drawn from N(0, 0.01), as the authors do (``model.py`` at 451779a)."""
-    return nn.Embedding(n_rows, dim, _weight=torch.empty(n_rows, dim).normal_(0, 0.01, generator=generator))
+    return _Table(n_rows, dim, _weight=torch.empty(n_rows, dim).normal_(0, 0.01, generator=generator))
+
+
+class _SummedRows(nn.EmbeddingBag):
+    """A table of which sums of rows are asked for."""
+
+    def forward(self, ids: Tensor, group: Tensor, n_groups: int) -> Tensor:
+        """Sums ``(n_groups, dim)`` of the rows ``ids (n,)``, where ``group (n,)`` does not fall."""
+        return _SumRows.apply(self.weight, ids, group, n_groups)
+
+
+class _SumRows(torch.autograd.Function):
+    """embedding_bag, whose gradient is an embedding_bag as well: torch's bits, since in its order, in half the time."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, ids: Tensor, group: Tensor, n_groups: int) -> Tensor:
+        ctx.save_for_backward(ids, group)
+        ctx.n_rows = len(table)
+        return _sums(table, ids, group, n_groups)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        ids, group = ctx.saved_tensors
+        ids, order = ids.sort()
+        return _sums(gradient, group.index_select(0, order), ids, ctx.n_rows), None, None, None
+
+
+def _sums(table: Tensor, ids: Tensor, group: Tensor, n_groups: int) -> Tensor:
+    starts = torch.searchsorted(group, torch.arange(n_groups, device=group.device))
+    return nn.functional.embedding_bag(ids, table, starts, mode="sum")
 
 
 def _linear(n_in: int, n_out: int, bound: float, generator: Generator | None) -> nn.Linear:
@@ -198,7 +234,7 @@ class CDAE(nn.Module):
             raise ValueError(f"corruption is a share in [0, 1), got {corruption}")
         n_users, n_items = interactions.shape
         self.corruption = corruption
-        self.item_in = _embedding(n_items, hidden_dim, generator)
+        self.item_in = _SummedRows(n_items, hidden_dim, _weight=_embedding(n_items, hidden_dim, generator).weight)
         self.user_in = _embedding(n_users, hidden_dim, generator)
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
         self.item_out = _embedding(n_items, hidden_dim, generator)
@@ -217,16 +253,13 @@ class CDAE(nn.Module):
 
     def encode(self, users: Tensor) -> Tensor:
         """The hidden layer ``(U, hidden_dim)`` of some users."""
-        starts = self.row_starts[users]
-        lengths = self.row_starts[users + 1] - starts
-        offsets = lengths.cumsum(0) - lengths  # where each user's row begins in the batch's list
-        position = torch.arange(int(lengths.sum()), device=users.device)
-        entries = self.row_items[position + (starts - offsets).repeat_interleave(lengths)]
-        scale = 1.0
+        starts = self.row_starts.index_select(0, users)
+        lengths = self.row_starts.index_select(0, users + 1) - starts
+        row = torch.arange(len(users), device=users.device).repeat_interleave(lengths)  # of each entry of their lists
+        skipped = starts - (lengths.cumsum(0) - lengths)  # entries of other users before each user's list
+        entry, scale = torch.arange(len(row), device=users.device), 1.0
         if self.training and self.corruption > 0:
-            kept = torch.rand(len(entries), device=users.device) >= self.corruption
-            kept_before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
-            entries, offsets = entries[kept], kept_before[offsets]
-            scale = 1 / (1 - self.corruption)
-        summed = nn.functional.embedding_bag(entries, self.item_in.weight, offsets, mode="sum")
-        return torch.sigmoid(scale * summed + self.user_in(users) + self.hidden_bias)
+            entry = (torch.rand(len(row), device=users.device) >= self.corruption).nonzero()[:, 0]
+            row, scale = row.index_select(0, entry), 1 / (1 - self.corruption)
+        items = self.row_items.index_select(0, entry + skipped.index_select(0, row))
+        return torch.sigmoid(scale * self.item_in(items, row, len(users)) + self.user_in(users) + self.hidden_bias)

@@ -126,9 +126,8 @@ def fit(
             step_seeds = np.random.SeedSequence([seed, epoch, 0, STEP]).generate_state(in_epoch).tolist()
             for batch in range(max(0, state.next_step - epoch * in_epoch), in_epoch):
                 step = epoch * in_epoch + batch
-                users, items, labels, *values = (
-                    column[batch * batch_size : (batch + 1) * batch_size] for column in rows
-                )
+                end = (batch + 1) * batch_size if batch < in_epoch - 1 else None
+                users, items, labels, *values = (column[batch * batch_size : end] for column in rows)
                 generator.manual_seed(step_seeds[batch])  # of dropout, corruption, random drops
                 optimizer.zero_grad()
                 loss = loss_fn(model(users, items), labels, step, *values)
@@ -166,8 +165,10 @@ def fit(
 
 
 def steps_per_epoch(n_positives: int, n_negatives: int, batch_size: int) -> int:
-    """Optimizer steps of one pass over so many positives and their negatives; the last batch may be short."""
-    return math.ceil(n_positives * (1 + n_negatives) / batch_size)
+    """Optimizer steps of one pass over so many positives and their negatives. The last batch may be short, but a single
+    row, of which a loss can drop nothing, joins the batch before."""
+    n_full, n_left = divmod(n_positives * (1 + n_negatives), batch_size)
+    return max(1, n_full + (n_left > 1))
 
 
 def _at_least(least: int, **values: int) -> None:

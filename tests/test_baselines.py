@@ -1,5 +1,7 @@
 """MostPop by hand, ItemKNN and EASE against dense computations."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,22 @@ def test_ease_is_left_out_by_size_and_not_silently(split, monkeypatch):
     table = baselines(split, [5])
     assert baseline_settings(table).loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
     assert table.loc[table["method"] == "EASE", "value"].isna().all()
+
+
+def test_equally_similar_items_are_taken_by_id():
+    """Cosines that are equal by other counts, 1 of 1 x 4 and 2 of 4 x 4 users, in every order of the items."""
+    columns = [
+        [0, 1, 2, 3],
+        [0],
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [1],
+        [8],
+    ]  # users of an item; 1 to 4 are equally similar to 0
+    for order in itertools.permutations(range(6)):
+        x = np.zeros((9, 6), np.int8)
+        for place, item in enumerate(order):
+            x[columns[item], place] = 1
+        kept = cosine_weights(csr_matrix(x), 2)[:, [order.index(0)]].toarray().ravel()
+        equal = sorted(order.index(item) for item in (1, 2, 3, 4))
+        assert np.flatnonzero(kept).tolist() == equal[:2] and kept[equal[:2]].tolist() == [0.5, 0.5]

@@ -65,6 +65,14 @@ def test_nan_scores():
         rank_items(Scores([[1.0, math.nan, 0.0]]), np.array([0]), csr_matrix((1, 3)), 2)
 
 
+def test_a_nan_is_found_beside_ties_of_another_user():
+    table = [[1.0, math.nan, 0.0], [2.0, 1.0, 1.0]]  # in all, as many scores reach the second place as without both
+    with pytest.raises(ValueError, match="NaN"):
+        rank_items(Scores(table), np.array([0, 1]), csr_matrix((2, 3)), 2)
+    seen = csr_matrix(np.array([[0, 1, 0], [0, 0, 0]]))  # what is seen is not ranked, whatever its score
+    assert rank_items(Scores(table), np.array([0, 1]), seen, 2).tolist() == [[0, 2], [0, 1]]
+
+
 def test_wrong_rows_of_seen():
     with pytest.raises(ValueError, match="one row"):
         rank_items(Scores([[1.0]]), np.array([0]), csr_matrix((2, 1)), 1)

@@ -108,6 +108,24 @@ def test_cdae_is_its_definition():
     torch.testing.assert_close(model.score_items(torch.arange(N_USERS)), expected)
 
 
+def test_gradients_of_tables_are_torchs_own():
+    """To the last bit: they are summed in torch's order, in less time."""
+    ids, gradient = torch.randint(40, (1024,)), torch.randn(1024, 32)
+    table, plain = models._embedding(40, 32, None), torch.nn.Embedding(40, 32)
+    for one in (table, plain):
+        one(ids).backward(gradient)
+    assert torch.equal(table.weight.grad, plain.weight.grad)
+    group, summed = torch.randint(60, (5000,)).sort().values, models._SummedRows(400, 32)
+    ids, gradient = torch.randint(400, (5000,)), torch.randn(61, 32)
+    out = summed(ids, group, 61)
+    out.backward(gradient)
+    weight = summed.weight.detach().clone().requires_grad_()
+    starts = torch.searchsorted(group, torch.arange(61))
+    torchs = torch.nn.functional.embedding_bag(ids, weight, starts, mode="sum")
+    torchs.backward(gradient)
+    assert torch.equal(out, torchs) and torch.equal(summed.weight.grad, weight.grad) and not out[60].any()
+
+
 def test_cdae_of_a_user_without_interactions():
     empty = csr_matrix((3, 4))
     model = spread(CDAE(empty, 5))

@@ -61,6 +61,8 @@ def test_changes():
         ("protocol=faithful", "protocol is 'faithful' (str); it must be 'corrected' or 'authors'"),
         ("device=tpu", "device is 'tpu' (str); it must be 'auto', 'cpu' or 'cuda'"),
         ("max_drop_rate=1.0", "max_drop_rate is 1.0 (float); it must be less than 1"),
+        ("n_negatives=9", "with n_negatives 9 0.1 (GMF) drops every positive; lower one of the two"),
+        ("top_k=[5, 151]", "top_k: 151 is more than the data set's 150 items"),
         ("beta=-1", "beta is -1 (int); it must be greater than or equal to 0"),
         ("lr=0", "lr is 0 (int); it must be greater than 0"),
         ("lr=1e-3", "lr is '1e-3' (str); it must be a valid number; YAML reads 1e-3 as text, write 0.001"),

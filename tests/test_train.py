@@ -11,6 +11,8 @@ from denoise_lib.losses import cross_entropy, truncated_cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
 from denoise_lib.sampling import sample_negatives
 from denoise_lib.train import fit
+from replication.methods import METHODS
+from replication.methods.method import row_values
 
 
 def ce(logits, labels, step):
@@ -47,6 +49,43 @@ def test_evaluation_points(split):
 def test_a_run_shorter_than_an_interval_is_evaluated_at_its_end(split):
     history = fit(gmf(split), split, ce, **SMALL | {"eval_every": 1000})
     assert history.frame["step"].tolist() == [26] == [history.selected_step]
+
+
+@pytest.mark.parametrize(
+    "batch_size, sizes", [(576, [576]), (575, [576]), (574, [574, 2]), (115, [115] * 4 + [116]), (1, [1] * 576)]
+)
+def test_a_last_batch_of_one_row_joins_the_one_before(split, batch_size, sizes):
+    """2n rows leave one where the batch size is a divisor of 2n - 1, here of 575."""
+    seen = []
+
+    def recording(logits, labels, step):
+        seen.append((len(logits), logits.requires_grad, labels.sum().item()))
+        return cross_entropy(logits, labels)
+
+    fit(gmf(split), split, recording, **SMALL | dict(epochs=1, batch_size=batch_size, eval_every=10**9))
+    assert [size for size, in_training, _ in seen if in_training] == sizes
+    assert sum(positives for _, in_training, positives in seen if in_training) == len(split.train)
+    assert train.steps_per_epoch(288, 1, batch_size) == len(sizes)
+
+
+@pytest.mark.parametrize("protocol", train.PROTOCOLS)
+@pytest.mark.parametrize("method", ["T-CE", "random-drop", "oracle-drop", "R-CE"])
+def test_small_last_batches_end_no_run(split, method, protocol):
+    """575 and 115 leave a single row in training, 191 in validation."""
+    method, options = METHODS[method], dict(max_drop_rate=0.3, ramp_steps=2, beta=0.5)
+    loss_fn = method.loss_fn({name: options[name] for name in method.grid})
+    values = row_values(split.train, split.n_items) if method.needs_values(False) else None
+    assert 2 * len(split.valid) % 191 == 1 == 2 * len(split.train) % 115
+    for batch_size in (575, 115, 191):
+        frame = fit(
+            gmf(split),
+            split,
+            loss_fn,
+            row_values=values,
+            protocol=protocol,
+            **SMALL | dict(batch_size=batch_size, eval_every=1),
+        ).frame
+        assert np.isfinite(frame[["train_loss", "valid_loss"]]).all(axis=None)
 
 
 def test_train_loss_is_the_mean_since_the_point_before(split):

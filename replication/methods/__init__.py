@@ -1,7 +1,7 @@
 """What is compared: the paper's three losses, the controls beside them, and the methods that a user adds."""
 
 from denoise_lib.losses import cross_entropy, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
-from replication.methods.method import IS_FALSE, POPULARITY, Method, Style
+from replication.methods.method import IS_FALSE, POPULARITY, Method, Style, rate_in_batch
 from replication.methods.noise import clean_part
 
 DROP_GRID = {"max_drop_rate": (0.05, 0.1, 0.2), "ramp_steps": (1_000, 5_000, 10_000, 20_000, 30_000)}  # the papers'
@@ -13,7 +13,7 @@ def _plain():
 
 def _truncated(max_drop_rate: float, ramp_steps: int):
     return lambda logits, labels, step: truncated_cross_entropy(
-        logits, labels, drop_rate_at(step, max_drop_rate, ramp_steps)
+        logits, labels, rate_in_batch(drop_rate_at(step, max_drop_rate, ramp_steps), len(labels))
     )
 
 

@@ -72,7 +72,7 @@ def dropping(keys: Callable, max_drop_rate: float, ramp_steps: int, on_drop: Cal
     """T-CE's loss and schedule with another choice of what to drop: ``(logits, labels, step, values) -> scalar``."""
 
     def loss(logits: Tensor, labels: Tensor, step: int, values: Tensor) -> Tensor:
-        drop_rate = drop_rate_at(step, max_drop_rate, ramp_steps)
+        drop_rate = rate_in_batch(drop_rate_at(step, max_drop_rate, ramp_steps), len(labels))
         losses = cross_entropies(logits.detach(), labels)
         of_batch = keys(losses, values, 1 - torch.rand_like(losses))  # random numbers in (0, 1]
         if on_drop is not None and torch.is_grad_enabled():  # validation is no training
@@ -80,6 +80,11 @@ def dropping(keys: Callable, max_drop_rate: float, ramp_steps: int, on_drop: Cal
         return truncated_cross_entropy(logits, labels, drop_rate, of_batch)
 
     return loss
+
+
+def rate_in_batch(drop_rate: float, n_rows: int) -> float:
+    """The drop rate, or where it would keep nothing of so small a batch, one that keeps a single row."""
+    return min(drop_rate, max(0.0, 1 - 1.5 / n_rows))  # 1.5 rows, rounded down
 
 
 def row_values(train: Interactions, n_items: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Many runs: which of them are missing, how many fit side by side, and the one bar that shows them."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -60,15 +61,22 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
     for dataset in {run.dataset for run in missing}:
         public.ensure(dataset)
     jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
-    failures = []
-    # Backbones differ in length: the time that remains is told by the mean so far, not by the latest runs.
-    with tqdm(total=len(missing), desc=label, unit="run", smoothing=0) as bar:
+    missing, failures = _by_turns(missing), []
+    shares: dict[Settings, float] = {}  # what is done of each run that was begun
+    # The time that remains is told by the mean so far, not by the latest runs.
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=len(missing), desc=label, smoothing=0, bar_format=shape) as bar:
+
+        def advance(run: Settings, share: float, where: str) -> None:
+            shares[run] = share
+            n_done = sum(share == 1 for share in shares.values())
+            bar.set_postfix_str(f"{n_done}/{len(missing)} runs, {where}", refresh=False)
+            bar.update(sum(shares.values()) - bar.n)
 
         def show(run: Settings) -> Callable:
             def progress(step: int, n_steps: int, valid_loss: float) -> None:
                 where = f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}"
-                bar.set_postfix_str(where, refresh=False)
-                bar.update(0)
+                advance(run, step / n_steps, where)
 
             return progress
 
@@ -79,13 +87,22 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
         else:
             outcomes = pool.computed(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
         for run, failure in outcomes:
-            bar.set_postfix_str(f"last: {run.name}", refresh=False)
-            bar.update()
+            advance(run, 1, f"last: {run.name}")
             if failure:
                 failures.append((run, failure.strip()))
     if failures:
         n_failed = f"{len(failures)} of {len(missing)} runs failed; the others are kept."
         raise RunsFailed(f"{n_failed}\n{_described(failures)}")
+
+
+def _by_turns(missing: list[Settings]) -> list[Settings]:
+    """The runs with their backbones by turns, so that the first ones tell how long all will take."""
+    turns: Counter = Counter()
+    order = {}
+    for run in missing:
+        order[run] = bool(run.pretrained), turns[run.backbone]
+        turns[run.backbone] += 1
+    return sorted(missing, key=order.get)
 
 
 def _described(failures: list[tuple[Settings, str]]) -> str:

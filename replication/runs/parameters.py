@@ -141,6 +141,16 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         for name in ("seeds", "epochs", "max_drop_rate", "ramp_steps", "beta"):
             for backbone in self.backbones:
                 self.value(name, backbone)
+        for backbone in self.all_backbones():
+            if self.value("max_drop_rate", backbone) * (1 + self.n_negatives) >= 1:
+                raise ValueError(
+                    "max_drop_rate is a share of a batch of positives and negatives: "
+                    f"with n_negatives {self.n_negatives} {self.value('max_drop_rate', backbone)} ({backbone}) "
+                    "drops every positive; lower one of the two"
+                )
+        n_items = self.declared_differences.get("items", self.expected.get("items", max(self.top_k)))
+        if max(self.top_k) > n_items:
+            raise ValueError(f"top_k: {max(self.top_k)} is more than the data set's {n_items} items")
         if self.doses and not (self.grids.max_drop_rate and self.grids.ramp_steps):
             raise ValueError(
                 "doses takes its drop rates and its ramp from grids, which lacks max_drop_rate or ramp_steps"
