@@ -104,7 +104,8 @@ def side_by_side(metric: str = "recall", k: int = 20) -> pd.DataFrame:
     cells = cells.query("metric == @metric and k == @k")[["dataset", "backbone", "method"]].drop_duplicates()
     keys = [*cells, "metric", "k"]
     cells = cells.assign(metric=metric, k=k).merge(published(), "left", keys).merge(ours[[*keys, "mean"]], "left", keys)
-    text = cells["published"].map("{:.3f}".format) + " \\| " + cells["mean"].map("{:.3f}".format)
+    space = "\N{NO-BREAK SPACE}"
+    text = cells["published"].map("{:.3f}".format) + f"{space}\\|{space}" + cells["mean"].map("{:.3f}".format)
     text = text.str.replace("nan", "–").str.replace("0.", ".", regex=False)
     order = dict(dataset=list(TITLES), backbone=list(BACKBONES))
     rows = cells.assign(text=text).pivot(index=["dataset", "backbone"], columns="method", values="text")
