@@ -98,14 +98,14 @@ def slopes(what: str, of: str) -> list[float]:
 
 
 def side_by_side(metric: str = "recall", k: int = 20) -> pd.DataFrame:
-    """Published | ours of every data set and backbone; a dash where there is none."""
+    """Published / ours of every data set and backbone; a dash where there is none."""
     ours = pd.concat({name: table(name, "main") for name in ("adressa", "ml100k")}, names=["dataset"]).reset_index()
     cells = pd.concat([published()[["dataset", "backbone", "method", "metric", "k"]], ours[ours["backbone"].notna()]])
     cells = cells.query("metric == @metric and k == @k")[["dataset", "backbone", "method"]].drop_duplicates()
     keys = [*cells, "metric", "k"]
     cells = cells.assign(metric=metric, k=k).merge(published(), "left", keys).merge(ours[[*keys, "mean"]], "left", keys)
     space = "\N{NO-BREAK SPACE}"
-    text = cells["published"].map("{:.3f}".format) + f"{space}\\|{space}" + cells["mean"].map("{:.3f}".format)
+    text = cells["published"].map("{:.3f}".format) + f"{space}/{space}" + cells["mean"].map("{:.3f}".format)
     text = text.str.replace("nan", "–").str.replace("0.", ".", regex=False)
     order = dict(dataset=list(TITLES), backbone=list(BACKBONES))
     rows = cells.assign(text=text).pivot(index=["dataset", "backbone"], columns="method", values="text")
