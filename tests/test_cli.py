@@ -167,7 +167,7 @@ def test_a_notebook_that_fails_takes_no_other_with_it(home, monkeypatch, capsys)
 
     monkeypatch.setattr(cli, "_execute", execute)
     monkeypatch.setattr(cli, "wait", wait)
-    monkeypatch.setattr(cli.run_map, "compute_missing", lambda *_: None)
+    monkeypatch.setattr(cli.run_map, "map_runs", lambda *_: None)
     public.ensure("toy")
     assert cli._replicate(resolve("toy"), {}, False, ["toy"]) is False
     assert executed[0] == "01_data" and sorted(executed) == ["01_data", "03_rce", "04_tables"]

@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 
 from replication.methods import METHODS, own
 from replication.methods.backbones import BACKBONES, Backbone
-from replication.methods.known_positives import STRATEGIES, Strategy
 from replication.methods.method import Method
 from replication.runs.parameters import Parameters
 
@@ -69,9 +69,6 @@ class Settings:
     def the_backbone(self) -> Backbone:
         return own.backbone(self.backbone, self.backbone_source)
 
-    def the_strategy(self) -> Strategy | None:
-        return STRATEGIES.get(self.strategy)
-
     def flat(self) -> dict:
         """Every setting by its name, options beside the others and None where a run does not have them: what is hashed
         and what ``run.json`` holds. A user's file stands there by its digest."""
@@ -108,9 +105,9 @@ def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = 
         common["device"] = "cuda" if torch.cuda.is_available() else "cpu"
 
     def settings(backbone: str, method: str, seed: int) -> Settings:
-        sources = parameters.method_source(method), parameters.backbone_source(backbone)
+        sources = parameters.method_sources.get(method), parameters.backbone_sources.get(backbone)
         own_method, own_backbone = own.method(method, sources[0]), own.backbone(backbone, sources[1])
-        value = lambda name: parameters.value(name, backbone)  # noqa: E731
+        value = partial(parameters.value, backbone=backbone)
         return Settings(
             **common,
             backbone=backbone,
