@@ -1,6 +1,5 @@
 """Run folders: whole or absent, read instead of computed, the same bits wherever they are computed."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -114,7 +113,7 @@ def test_a_killed_run_costs_no_other(home, tiny):
     long = replace(long, epochs=20_000)  # minutes, if it were not killed
 
     def workers():  # children of the server that forks them
-        return [process for process in psutil.Process().children(recursive=True) if process.ppid() != os.getpid()]
+        return list({*psutil.Process().children(recursive=True)} - {*psutil.Process().children()})
 
     def kill_the_long_one():
         wait_until(lambda: all(map(found, short)) and len(workers()) == 1)
@@ -132,18 +131,19 @@ def test_a_killed_run_costs_no_other(home, tiny):
 
 
 @pytest.mark.slow
-def test_two_fresh_processes_give_equal_hashes(tmp_path, tiny):
-    code = """
+def test_a_script_without_a_main_guard_gives_equal_hashes_twice(tmp_path, tiny):
+    """Its workers do not run it again."""
+    (tmp_path / "script.py").write_text("""
 import json, sys
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters
 from replication.runs.settings import plan
-(run,) = map_runs(plan(["T-CE"], Parameters(**json.loads(sys.argv[1]))))
-print(json.dumps(run.info["files"]))
-"""
+runs = map_runs(plan(["CE", "T-CE"], Parameters(**json.loads(sys.argv[1]))), jobs=2)
+print(json.dumps([run.info["files"] for run in runs]))
+""")
     found = set()
     for home in ("one", "two"):
-        command = [sys.executable, "-c", code, tiny.model_dump_json()]
+        command = [sys.executable, tmp_path / "script.py", tiny.model_dump_json()]
         environment = {"DENOISE_HOME": str(tmp_path / home), "PATH": "", "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         found.add(done.stdout)

@@ -21,9 +21,8 @@ from replication.runs.store import folder_of, found, load_run, write
 from replication.sources import public
 
 Outcomes = Iterator[tuple[Settings, str | None]]  # (run, None) as each is finished, (run, what happened) as each fails
-# Each process is forked from one that has imported everything, which takes seconds.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch._dynamo", __name__])
+# Processes are forked from one that has imported everything, which takes seconds.
+multiprocessing.set_forkserver_preload(["torch._dynamo", __name__])
 
 
 class RunsFailed(RuntimeError):
@@ -95,8 +94,9 @@ def in_processes(missing: list[Settings], jobs: int, progress: Callable) -> Outc
 
 
 def _start(run: Settings) -> tuple[Connection, multiprocessing.Process]:
-    here, there = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=_work, args=(run, dict(os.environ), there))
+    context = multiprocessing.get_context("spawn" if run.device == "cuda" else "forkserver")  # CUDA survives no fork
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(run, dict(os.environ), there))
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # else each would run the script
     try:
         process.start()
@@ -107,7 +107,7 @@ def _start(run: Settings) -> tuple[Connection, multiprocessing.Process]:
 
 
 def _work(run: Settings, environment: dict[str, str], connection: Connection) -> None:
-    os.environ.update(environment)  # the server has that of its start
+    os.environ.update(environment)  # a server has that of its own start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
     os.dup2(2, 1)  # what it prints goes to stderr: stdout is the parent's
     threading.Thread(target=_end_with_the_parent, daemon=True).start()

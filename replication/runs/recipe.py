@@ -43,7 +43,6 @@ def train(
     """Trains and evaluates one run.
 
     Args:
-        run: its settings.
         data: the data set's split, as it is on disk.
         pretrained: the trained models of ``run.pretrained``, that the run starts from.
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -73,8 +73,7 @@ class Settings:
         """Every setting by its name, options beside the others and None where a run does not have them: what is hashed
         and what ``run.json`` holds. A user's file stands there by its digest."""
         flat: dict = {}
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if isinstance(value, Options):
                 flat |= dict.fromkeys(OPTIONS[name]) | value
             elif isinstance(value, own.Source):
