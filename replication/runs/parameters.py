@@ -276,10 +276,10 @@ def _checked(values: Any, where: str) -> Parameters:
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
-        raise ValueError("\n".join(_told(error, where))) from None
+        raise ValueError("\n".join(f"{where}: {line}" for line in _told(error))) from None
 
 
-def _told(error: ValidationError, where: str) -> list[str]:
+def _told(error: ValidationError) -> list[str]:
     """One line for each wrong parameter: its place, what was found and what is valid."""
     lines: dict[str, str] = {}
     for one in error.errors():
@@ -288,16 +288,16 @@ def _told(error: ValidationError, where: str) -> list[str]:
         inner = [place for place in inner if not re.search(r"[\[(]|^(constrained-)?(int|float|str|literal)", place)]
         place, value = ".".join([key, *inner]), one["input"]
         if not key:  # several parameters together
-            lines[place] = f"{where}: {one['ctx']['error']}"
+            lines[place] = str(one["ctx"]["error"])
         elif one["type"] == "extra_forbidden":
             known = Grids.model_fields if inner else Parameters.model_fields
             names = ", ".join(sorted(set(known) - {"dataset"}))
-            lines[place] = f"{where}: unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
+            lines[place] = f"unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
         elif one["type"] == "missing":
-            lines[place] = f"{where}: {place} is missing: {Parameters.model_fields[key].description}"
+            lines[place] = f"{place} is missing: {Parameters.model_fields[key].description}"
         else:
             wanted = one["msg"].removeprefix("Input should be ")
-            told = f"{where}: {place} is {value!r} ({type(value).__name__}); it must be {wanted}"
+            told = f"{place} is {value!r} ({type(value).__name__}); it must be {wanted}"
             if isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value, re.IGNORECASE):
                 told += f"; YAML reads {value} as text, write {float(value):g}"
             lines[place] = f"{lines[place]}, or {wanted}" if place in lines else told
