@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -18,13 +18,6 @@ OPTIONS = {  # of all backbones and methods, in the order in which tables show t
     "backbone_options": [name for backbone in BACKBONES.values() for name in backbone.options],
     "method_options": [name for method in METHODS.values() for name in method.grid],
 }
-
-
-class Options(dict):
-    """Options of a method and a backbone, name -> value, as a part of settings: never changed, and usable as a key."""
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,8 @@ class Settings:
     eval_every: int
     top_k: tuple[int, ...]
     test_curve: bool  # record test metrics at every evaluation point, for analysis only
-    backbone_options: Options
-    method_options: Options
+    backbone_options: dict = field(hash=False)  # name -> value, never changed
+    method_options: dict = field(hash=False)
     diagnostics: bool | None = None  # record what measure.py adds at every evaluation point; changes no weight
     noise: str | None = None  # kind of the false positives added to the clean part of the data (methods/noise.py)
     dose: float | None = None  # and how many, in clean positives
@@ -74,7 +67,7 @@ class Settings:
         and what ``run.json`` holds. A user's file stands there by its digest."""
         flat: dict = {}
         for name, value in vars(self).items():
-            if isinstance(value, Options):
+            if name in OPTIONS:
                 flat |= dict.fromkeys(OPTIONS[name]) | value
             elif isinstance(value, own.Source):
                 flat[name] = value.sha256
@@ -113,8 +106,8 @@ def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = 
             method=method,
             seed=seed,
             epochs=value("epochs"),
-            backbone_options=Options({name: getattr(parameters, name) for name in own_backbone.options}),
-            method_options=Options({name: value(name) for name in own_method.grid}),
+            backbone_options={name: getattr(parameters, name) for name in own_backbone.options},
+            method_options={name: value(name) for name in own_method.grid},
             pretrained=tuple(settings(first, method, seed) for first in own_backbone.starts_from),
             method_source=sources[0],
             backbone_source=sources[1],
