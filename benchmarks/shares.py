@@ -79,7 +79,7 @@ def parts_of(run: Settings) -> Counter:
         loss, values = loss_and_values(*arguments)
         return clock.timed("loss", loss), values
 
-    backbone = type(recipe.empty_model(run, recipe.load_split(run)))
+    backbone = type(recipe.build_model(run, recipe.split_for(run)))
     with ExitStack() as patches:
         for part, (owner, name) in {**PARTS, "forward": (backbone, "forward")}.items():
             patches.enter_context(patch.object(owner, name, clock.timed(part, getattr(owner, name))))
@@ -104,7 +104,7 @@ def table_of_runs(runs: list[Settings], repeats: int) -> pd.DataFrame:
 
 def table_of_notebooks(dataset: str) -> pd.DataFrame:
     """Processor and elapsed seconds of starting a process that computes runs, and of each notebook with its kernel."""
-    imports = [sys.executable, "-c", "import replication.runs.pool"]
+    imports = [sys.executable, "-c", "import replication.runs.compute"]
     rows = [_spent("start of a process", lambda: subprocess.run(imports, check=True))]
     with tempfile.TemporaryDirectory() as home:
         shutil.copytree(paths.home(), home, dirs_exist_ok=True)

@@ -97,7 +97,7 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory)
             if when == "showing":
                 wait_until(executing.exists, 240)
             wait_until(lambda: when == "showing" or len(_finished(folder)) >= n_before + 2, 240)  # noqa: B023
-            wait_until(lambda: len(family(psutil.Process(started.pid))) >= 3)  # noqa: B023 - two workers or two kernels
+            wait_until(lambda: len(family(psutil.Process(started.pid))) >= 3)  # noqa: B023 - workers or kernels
             processes = family(psutil.Process(started.pid))
             assert finished.items() <= _finished(folder).items(), "a finished run was computed again"
             finished = _finished(folder)
@@ -167,7 +167,7 @@ def test_a_notebook_that_fails_takes_no_other_with_it(home, monkeypatch, capsys)
 
     monkeypatch.setattr(cli, "_execute", execute)
     monkeypatch.setattr(cli, "wait", wait)
-    monkeypatch.setattr(cli.run_map, "compute_missing", lambda *_: None)
+    monkeypatch.setattr(cli.run_map, "map_runs", lambda *_: None)
     public.ensure("toy")
     assert cli._replicate(resolve("toy"), {}, False, ["toy"]) is False
     assert executed[0] == "01_data" and sorted(executed) == ["01_data", "03_rce", "04_tables"]

@@ -23,7 +23,7 @@ from replication.methods.known_positives import known_positives, known_weights, 
 from replication.runs import recipe
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters, resolve
-from replication.runs.recipe import n_steps, passes, seen_split, split_for, train, training_split
+from replication.runs.recipe import n_steps, passes, split_for, train, training_split
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.studies import extra_feedback
@@ -124,7 +124,7 @@ def test_two_stages_with_an_empty_one_are_one(stages, backbone, method):
 
 def test_stages_on_known_positives(stages):
     known, tuned, warm = (of(stages, name, "CDAE", "CE") for name in ("known-only", "fine-tuning", "warm-up"))
-    data = seen_split(known, split_for(known))
+    data = split_for(known)
     assert pairs(training_split(known, data).train) == pairs(known_positives(data, 0.2, known.seed))
     assert pairs(training_split(warm, data).train) == pairs(data.train)
     as_many_as = known.epochs * math.ceil(2 * len(data.train) / known.batch_size)

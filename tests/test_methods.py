@@ -70,29 +70,26 @@ def test_without_keys_it_is_tce():
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 5])
 @pytest.mark.parametrize("drop_rate", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_row_of_the_smallest_batch_is_kept(method, drop_rate, n_rows):
+def test_a_row_of_the_smallest_batch_is_kept(split, method, drop_rate, n_rows):
     """Whatever a batch holds, each method has a finite loss of at least one row, also where drops are counted."""
     available, options = dict(max_drop_rate=drop_rate, ramp_steps=1, beta=0.5), METHODS[method].grid
     options = {name: available[name] for name in options}
     for on_drop in (None, lambda *batch: None):
-        loss_fn, needs_values = (
-            METHODS[method].loss_fn(options, on_drop),
-            METHODS[method].needs_values(on_drop is not None),
-        )
+        loss_fn, values = METHODS[method].loss_and_values(options, split, on_drop)
         for labels in (torch.ones(n_rows), torch.zeros(n_rows)):
             logits = torch.linspace(-1, 1, n_rows).requires_grad_()
-            loss = loss_fn(logits, labels, 7, *[torch.ones(n_rows, 2)] * needs_values)
+            loss = loss_fn(logits, labels, 7, *[torch.ones(n_rows, 2)] * (values is not None))
             loss.backward()
             n_kept = max(1, int((1 - drop_rate) * n_rows)) if METHODS[method].drop_keys else n_rows
             assert torch.isfinite(loss) and (logits.grad != 0).sum() == n_kept
 
 
-def test_the_losses_of_methods():
+def test_the_losses_of_methods(split):
     """T-CE whether or not its drops are counted, and a control with the same schedule."""
     options, told = dict(max_drop_rate=0.25, ramp_steps=11), []
-    plain = METHODS["T-CE"].loss_fn(options)
-    counting = METHODS["T-CE"].loss_fn(options, lambda *batch: told.append(batch))
-    assert METHODS["T-CE"].needs_values(True) and not METHODS["T-CE"].needs_values(False)
+    plain, values = METHODS["T-CE"].loss_and_values(options, split)
+    counting, counted = METHODS["T-CE"].loss_and_values(options, split, lambda *batch: told.append(batch))
+    assert values is None and (counted == row_values(split.train, split.n_items)).all()
     lowest = dropping(METHODS["lowest-loss-drop"].drop_keys, **options)
     for step in (0, 5, 10, 99):
         expected = truncated_cross_entropy(LOGITS, LABELS, drop_rate_at(step, 0.25, 11))

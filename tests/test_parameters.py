@@ -73,7 +73,7 @@ def test_changes():
         ("doses=[2.0]", "doses.0 is 2.0 (float); it must be less than or equal to 1"),
         ("controls=[coin-drop]", "controls.0 is 'coin-drop' (str); it must be 'random-drop'"),
         ("epochs", "--set epochs: expected key=value"),
-        ("seeds=[1", "'[1' is not a YAML value"),
+        ("seeds=[1", "'[1' is not YAML"),
         ("dataset=toy", "as an argument"),
     ],
 )

@@ -12,7 +12,6 @@ from denoise_lib.models import CDAE, GMF, NeuMF
 from denoise_lib.sampling import sample_negatives
 from denoise_lib.train import fit
 from replication.methods import METHODS
-from replication.methods.method import row_values
 
 
 def ce(logits, labels, step):
@@ -73,8 +72,7 @@ def test_a_last_batch_of_one_row_joins_the_one_before(split, batch_size, sizes):
 def test_small_last_batches_end_no_run(split, method, protocol):
     """575 and 115 leave a single row in training, 191 in validation."""
     method, options = METHODS[method], dict(max_drop_rate=0.3, ramp_steps=2, beta=0.5)
-    loss_fn = method.loss_fn({name: options[name] for name in method.grid})
-    values = row_values(split.train, split.n_items) if method.needs_values(False) else None
+    loss_fn, values = method.loss_and_values({name: options[name] for name in method.grid}, split)
     assert 2 * len(split.valid) % 191 == 1 == 2 * len(split.train) % 115
     for batch_size in (575, 115, 191):
         frame = fit(

@@ -151,7 +151,7 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
             planned = _planned(chosen, full)
             n_found = sum(bool(found(run, chosen.use_records)) for run in planned)
             print(f"{name}: {len(planned)} runs, {n_found} of them on disk", file=sys.stderr, flush=True)
-            run_map.compute_missing(planned, chosen.jobs, f"{name}: runs", chosen.use_records)
+            run_map.map_runs(planned, chosen.jobs, f"{name}: runs", chosen.use_records)
             pool = ThreadPoolExecutor(joblib.cpu_count() if chosen.jobs == "auto" else chosen.jobs)
             executed = [pool.submit(_execute, name, notebook, changes) for notebook in others]
             while wait(executed, timeout=0.2).not_done:  # one that fails takes no other with it

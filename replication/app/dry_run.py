@@ -17,7 +17,7 @@ from denoise_lib.data import Interactions, Split
 from denoise_lib.evaluator import VALIDATION_USERS, rank_items
 from denoise_lib.train import fit, steps_per_epoch
 from replication.runs.parameters import Parameters
-from replication.runs.recipe import empty_model, loss_and_values
+from replication.runs.recipe import build_model, loss_and_values
 from replication.runs.settings import Settings
 from replication.runs.store import found
 from replication.sources import public
@@ -98,7 +98,7 @@ def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
         for part in ("train", "valid", "test")
     }
     split = Split("generated", n_users, n_items, **parts)
-    model = empty_model(run, split).to(run.device)
+    model = build_model(run, split).to(run.device)
     loss_fn, _ = loss_and_values(run, split)
 
     def seconds(n_steps: int, n_valid: int) -> float:

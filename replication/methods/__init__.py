@@ -22,7 +22,9 @@ def _reweighted(beta: float):
 
 
 # Controls for T-CE have its schedule and drop as many positives, chosen by something else. If T-CE works because it
-# drops *false* positives, dropping at random must do less, and dropping the flagged ones more.
+# drops *false* positives, dropping at random must do less, and dropping the flagged ones more. Each method is judged by
+# its own loss on noisy validation, where popularity and flags are not known: popularity-drop and oracle-drop leave out
+# random positives there. Only clean-only is judged on clean validation.
 _ALL = (
     Method("CE", "plain cross-entropy, the normal training", Style("#000000", "s"), _plain),
     Method(
@@ -53,7 +55,6 @@ _ALL = (
         Style("#CC79A7", "v", (0, (1, 1))),
         grid=DROP_GRID,
         drop_keys=lambda losses, values, at_random: 1 / (values[:, POPULARITY] + at_random),
-        judged_by="cross-entropy less random positives, on noisy validation: popularity is not known there",
     ),
     Method(
         "oracle-drop",
@@ -62,7 +63,6 @@ _ALL = (
         grid=DROP_GRID,
         drop_keys=lambda losses, values, at_random: values[:, IS_FALSE] + at_random,
         uses_flags=True,
-        judged_by="cross-entropy less random positives, on noisy validation: flags are not known there",
     ),
     Method(
         "lowest-loss-drop",
@@ -78,7 +78,6 @@ _ALL = (
         _plain,
         uses_flags=True,
         trains_on=clean_part,
-        judged_by="its own loss on clean validation",
     ),
 )
 METHODS = {method.name: method for method in _ALL}

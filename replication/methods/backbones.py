@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.sparse import csr_matrix
-from torch import Generator, nn
+from torch import nn
 
 from denoise_lib.models import CDAE, GMF, MLP, NeuMF
 
@@ -31,25 +30,18 @@ class Backbone:
     optimizer: Callable | None = None
 
 
-def _gmf(interactions: csr_matrix, dim: int, generator: Generator) -> GMF:
-    return GMF(*interactions.shape, dim, generator)
-
-
-def _mlp(interactions: csr_matrix, dim: int, n_layers: int, generator: Generator) -> MLP:
-    return MLP(*interactions.shape, dim, n_layers, generator)
-
-
-def _neumf(interactions: csr_matrix, dim: int, n_layers: int, generator: Generator) -> NeuMF:
-    return NeuMF(*interactions.shape, dim, n_layers, generator)
+def _sized(model: type[nn.Module]) -> Callable[..., nn.Module]:
+    """``build`` of a model that needs the numbers of users and items alone."""
+    return lambda interactions, **options: model(*interactions.shape, **options)
 
 
 _ALL = (
-    Backbone("GMF", _gmf, ("dim",)),
-    Backbone("MLP", _mlp, ("dim", "n_layers")),
-    Backbone("NeuMF", _neumf, ("dim", "n_layers")),
+    Backbone("GMF", _sized(GMF), ("dim",)),
+    Backbone("MLP", _sized(MLP), ("dim", "n_layers")),
+    Backbone("NeuMF", _sized(NeuMF), ("dim", "n_layers")),
     Backbone(
         "NeuMF-pre",
-        _neumf,
+        _sized(NeuMF),
         ("dim", "n_layers"),
         starts_from=("GMF", "MLP"),
         from_trained=NeuMF.from_pretrained,

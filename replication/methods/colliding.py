@@ -77,12 +77,8 @@ class _Cosine:
 
 @dataclass(frozen=True, eq=False)
 class NeighbourMean:
-    """The mean logit of a user's neighbours, as a model; a user without any keeps the own one.
-
-    Attributes:
-        model: has ``score_items``.
-        neighbours: int64 ``(n_users, n)``, of :func:`nearest_users`.
-    """
+    """The mean logit of a user's ``neighbours``, int64 ``(n_users, n)`` of :func:`nearest_users`, by a model that has
+    ``score_items``; itself such a model. A user without neighbours keeps the own logit."""
 
     model: object
     neighbours: np.ndarray
@@ -91,8 +87,7 @@ class NeighbourMean:
         """``(U, n_items)`` scores of some users."""
         scores = self.model.score_items(users)
         n_rows = max(1, SCORES_AT_ONCE // (scores.shape[1] * self.neighbours.shape[1]))
-        for start in range(0, len(users), n_rows):
-            block = slice(start, start + n_rows)
+        for block in torch.arange(len(users)).split(n_rows):
             of_block = self.neighbours[users[block].numpy()]
             is_one = of_block >= 0
             counts = is_one.sum(axis=1)
@@ -110,11 +105,8 @@ class CollidingInference:
 
     .. math:: \hat y_{ui} = \lambda f(u, i) + (1 - \lambda) \frac{1}{|N_u|} \sum_{j \in N_u} f(j, i)
 
-    :math:`f` is the logit. A user without neighbours keeps :math:`f(u, i)`, and :math:`\lambda = 1` is the plain model.
-
-    Attributes:
-        model, neighbour_mean: have ``score_items``; the second is a :class:`NeighbourMean` of the first.
-        own: :math:`\lambda` in [0, 1], the weight of the user's own score.
+    :math:`f` is the logit that ``model`` gives, the mean is that of its :class:`NeighbourMean`, and ``own`` is
+    :math:`\lambda` in [0, 1]. A user without neighbours keeps :math:`f(u, i)`; :math:`\lambda = 1` is the plain model.
     """
 
     model: object

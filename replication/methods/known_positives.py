@@ -5,8 +5,6 @@ DEVIATIONS.md, D16 to D18. Fine-tuning and warm-up need no code here: they are t
 the weights of the first (replication/runs/settings.py).
 """
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from torch import Tensor
 
@@ -17,28 +15,13 @@ from replication.methods.method import Style
 KNOWN = 3  # purpose of a random stream, beside those of denoise_lib.train
 
 
-@dataclass(frozen=True)
-class Strategy:
-    """One use of the extra feedback in training.
-
-    Attributes:
-        name: as the tables print it.
-        style: its colour, marker and line.
-        on_known: whether it trains on the known true positives alone, with CE whatever the method.
-    """
-
-    name: str
-    style: Style
-    on_known: bool = False
-
-
-_ALL = (
-    Strategy("known-only", Style("#777777", "<"), on_known=True),
-    Strategy("fine-tuning", Style("#0072B2", "p", "--"), on_known=True),
-    Strategy("warm-up", Style("#D55E00", "h", "-.")),
-    Strategy("weighted", Style("#009E73", ">", ":")),
-)
-STRATEGIES = {strategy.name: strategy for strategy in _ALL}
+STRATEGIES = {  # the uses of the extra feedback in training
+    "known-only": Style("#777777", "<"),
+    "fine-tuning": Style("#0072B2", "p", "--"),
+    "warm-up": Style("#D55E00", "h", "-."),
+    "weighted": Style("#009E73", ">", ":"),
+}
+ON_KNOWN = ("known-only", "fine-tuning")  # train on the known true positives alone, with CE whatever the method
 
 
 def known_positives(split: Split, share: float, seed: int) -> Interactions:
@@ -61,11 +44,6 @@ def known_positives(split: Split, share: float, seed: int) -> Interactions:
         raise ValueError(f"{split.name}: {of_them} is none; take a larger one")
     order = np.random.default_rng([seed, 0, 0, KNOWN]).permutation(len(candidates))
     return split.train[np.sort(candidates[order[:n_known]])]
-
-
-def on_known(split: Split, share: float, seed: int) -> Split:
-    """The split whose training part is the extra feedback only."""
-    return replace(split, train=known_positives(split, share, seed))
 
 
 def known_weights(split: Split, share: float, seed: int, weight: float) -> np.ndarray:

@@ -39,7 +39,6 @@ class Method:
             negative, so no negative goes while a positive is left. Validation knows no values, they are 0 there.
         uses_flags: whether it needs to know which interactions are false, as no real method does.
         trains_on: which part of the split it sees, in training and in validation.
-        judged_by: what its validation loss is.
     """
 
     name: str
@@ -50,22 +49,16 @@ class Method:
     drop_keys: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     uses_flags: bool = False
     trains_on: Callable[[Split], Split] = lambda split: split
-    judged_by: str = "its own loss on noisy validation"
 
-    def needs_values(self, counts_drops: bool) -> bool:
-        """Whether its loss takes a fourth argument, the batch's :func:`row_values`."""
-        return self.drop_keys is not None and (self.loss is None or counts_drops)
-
-    def loss_fn(self, options: dict, on_drop: Callable | None = None) -> Callable:
-        """The loss for :func:`denoise_lib.train.fit`.
-
-        Args:
-            options: of the method's own.
-            on_drop: called in training with (dropped positions, labels, values) of each batch, by a method that drops.
-        """
-        if self.needs_values(counts_drops=on_drop is not None):
-            return dropping(self.drop_keys, **options, on_drop=on_drop)
-        return self.loss(**options)
+    def loss_and_values(
+        self, options: dict, split: Split, on_drop: Callable | None = None
+    ) -> tuple[Callable, np.ndarray | None]:
+        """The loss with some options, and the :func:`row_values` of the training part where it takes them as a fourth
+        argument: both as :func:`denoise_lib.train.fit` takes them. A method that drops calls ``on_drop`` in training,
+        with (dropped positions, labels, values) of each batch."""
+        if self.drop_keys is not None and (self.loss is None or on_drop is not None):
+            return dropping(self.drop_keys, **options, on_drop=on_drop), row_values(split.train, split.n_items)
+        return self.loss(**options), None
 
 
 def dropping(keys: Callable, max_drop_rate: float, ramp_steps: int, on_drop: Callable | None = None) -> Callable:

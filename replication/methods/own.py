@@ -78,17 +78,17 @@ def _found(
     for source in map(_read, files):
         module, nodes = _module(source), ast.parse(source.code).body
         defined = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        members = [name for name, one in vars(module).items() if name[0] != "_" and is_one(one)]
-        members = [name for name in members if getattr(module, name).__module__ == module.__name__]  # not imported
+        members = {name: one for name, one in vars(module).items() if name[0] != "_" and is_one(one)}
+        members = {name: one for name, one in members.items() if one.__module__ == module.__name__}  # not imported
         if not members:
             raise ValueError(f"{source.file} has no public {wanted}")
-        for name in members:
+        for name, one in members.items():
             if defined.count(name) > 1:
                 raise ValueError(f"{source.file} defines {name} {defined.count(name)} times")
             if _plain(name) in taken:
                 raise ValueError(f"{source.file}: the name {name} is taken by {taken[_plain(name)]}; choose another")
             try:
-                try_it(getattr(module, name))
+                try_it(one)
             except Exception as error:
                 raise ValueError(f"{name} fails (see docs/extending.md): {_told(source, error)}") from error
             taken[_plain(name)], found[name] = f"{name} of {source.file}", source

@@ -21,7 +21,7 @@ from replication.runs.store import Run
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
 STYLES = {
     **{name: method.style for name, method in METHODS.items()},
-    **{name: strategy.style for name, strategy in STRATEGIES.items()},
+    **STRATEGIES,
     **{f"colliding inference ({space})": style for space, style in SPACES.items()},
     "plain": Style("#000000", "8"),
     "true positives": Style("#0072B2", "1"),

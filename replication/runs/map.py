@@ -1,19 +1,18 @@
 """Many runs: which of them are missing, how many fit side by side, and the one bar that shows them."""
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
+from itertools import count
 
 import joblib
 import psutil
 import torch
 from tqdm import tqdm
 
-from replication.runs import pool
-from replication.runs.cluster import on_cluster
-from replication.runs.compute import RunsFailed, attempt
-from replication.runs.recipe import empty_model, split_for
+from replication.runs.compute import RunsFailed, attempt, in_processes, on_cluster
+from replication.runs.recipe import build_model, split_for
 from replication.runs.settings import Settings
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
@@ -22,16 +21,7 @@ from replication.sources import public
 def map_runs(
     settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
 ) -> list[Run]:
-    """Computes the runs that are not on disk yet, by :func:`compute_missing`, and returns all in the order asked
-    for."""
-    compute_missing(settings, jobs, label, use_records)
-    return [load_run(run, found(run, use_records)) for run in settings]
-
-
-def compute_missing(
-    settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
-) -> None:
-    """Computes the runs that are not on disk yet.
+    """Computes the runs that are not on disk yet, and returns all in the order asked for.
 
     Args:
         settings: the runs; repeated ones are computed once.
@@ -44,7 +34,10 @@ def compute_missing(
         RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
     missing = distinct([run for run in settings if not found(run, use_records)])
-    _compute_all([run for run in missing if not found(run)], jobs, label)  # what others start from needs its weights
+    missing = [run for run in missing if not found(run)]  # what others start from needs its weights
+    if missing:
+        _compute(missing, jobs, label)
+    return [load_run(run, found(run, use_records)) for run in settings]
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:
@@ -55,14 +48,14 @@ def distinct(settings: list[Settings]) -> list[Settings]:
     return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
 
 
-def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
-    if not missing:
-        return
+def _compute(missing: list[Settings], jobs: int | str, label: str) -> None:
     for dataset in {run.dataset for run in missing}:
         public.ensure(dataset)
     jobs = min(_side_by_side(missing) if jobs == "auto" else jobs, len(missing))
-    missing, failures = _by_turns(missing), []
+    turns = defaultdict(count)  # the backbones come by turns, so that the first runs tell how long all will take
+    missing = sorted(missing, key=lambda run: (bool(run.pretrained), next(turns[run.backbone])))
     shares: dict[Settings, float] = {}  # what is done of each run that was begun
+    failures: dict[Settings, str] = {}
     # The time that remains is told by the mean so far, not by the latest runs.
     shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=len(missing), desc=label, smoothing=0, bar_format=shape) as bar:
@@ -73,42 +66,28 @@ def _compute_all(missing: list[Settings], jobs: int | str, label: str) -> None:
             bar.set_postfix_str(f"{n_done}/{len(missing)} runs, {where}", refresh=False)
             bar.update(sum(shares.values()) - bar.n)
 
-        def show(run: Settings) -> Callable:
-            def progress(step: int, n_steps: int, valid_loss: float) -> None:
-                where = f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}"
-                advance(run, step / n_steps, where)
-
-            return progress
+        def progress(run: Settings, step: int, n_steps: int, valid_loss: float) -> None:
+            advance(run, step / n_steps, f"{run.name}: step {step}/{n_steps}, validation loss {valid_loss:.4g}")
 
         if scheduler := os.environ.get("DENOISE_DASK_SCHEDULER"):
             outcomes = on_cluster(missing, scheduler)
-        elif jobs == 1:
-            outcomes = (attempt(run, show(run)) for run in missing)
+        elif jobs > 1:
+            outcomes = in_processes(missing, jobs, progress)
         else:
-            outcomes = pool.computed(missing, jobs, show, is_ready=lambda run: all(map(found, run.pretrained)))
+            outcomes = ((run, attempt(run, partial(progress, run))) for run in missing)
         for run, failure in outcomes:
             advance(run, 1, f"last: {run.name}")
             if failure:
-                failures.append((run, failure.strip()))
+                failures[run] = failure.strip()
     if failures:
         n_failed = f"{len(failures)} of {len(missing)} runs failed; the others are kept."
         raise RunsFailed(f"{n_failed}\n{_described(failures)}")
 
 
-def _by_turns(missing: list[Settings]) -> list[Settings]:
-    """The runs with their backbones by turns, so that the first ones tell how long all will take."""
-    turns: Counter = Counter()
-    order = {}
-    for run in missing:
-        order[run] = bool(run.pretrained), turns[run.backbone]
-        turns[run.backbone] += 1
-    return sorted(missing, key=order.get)
-
-
-def _described(failures: list[tuple[Settings, str]]) -> str:
+def _described(failures: dict[Settings, str]) -> str:
     """Each failed run with its cause and its settings, and one traceback for each cause."""
     lines, tracebacks = [], {}
-    for run, failure in failures:
+    for run, failure in failures.items():
         cause = failure.splitlines()[-1]
         lines.append(f"{run.name}: {cause}\n    {run}")
         tracebacks.setdefault(cause, failure)
@@ -130,7 +109,7 @@ def _memory_of(run: Settings) -> int:
     """Bytes that a run takes at most, of which 512 MB are Python, torch and the data: weights, gradients, two moments
     of Adam, the best weights so far and a copy on its way to disk are six numbers of 4 bytes for each parameter."""
     try:
-        n_parameters = sum(weights.numel() for weights in empty_model(run, split_for(run)).parameters())
+        n_parameters = sum(weights.numel() for weights in build_model(run, split_for(run)).parameters())
     except Exception:  # a backbone of the user's that cannot be built: its runs will say so, the others are computed
         n_parameters = 0
     return (512 << 20) + 6 * 4 * n_parameters

@@ -1,8 +1,9 @@
 """What a run records: its final metrics, and probes at its evaluation points. For analysis: nothing here changes a
 weight."""
 
-import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -28,12 +29,10 @@ def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame,
     ):
         task = ranking_task(split, truth, seen)
         users, measured = task.users, evaluate(model, task, ks)
-        groups = {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}
-        for group, mask in groups.items():
-            for metric, values in measured.items():
-                for column, k in enumerate(ks):
-                    value = values[mask, column].mean() if mask.any() else np.nan
-                    rows.append((part, group, metric, k, value, mask.sum()))
+        for group, mask in {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}.items():
+            for (metric, values), (column, k) in product(measured.items(), enumerate(ks)):
+                value = values[mask, column].mean() if mask.any() else np.nan
+                rows.append((part, group, metric, k, value, mask.sum()))
     frame = pd.DataFrame(rows, columns=["part", "users", "metric", "k", "value", "n_users"])
     return frame, {"users": users, "ks": np.array(ks), **measured}
 
@@ -47,26 +46,14 @@ def test_metrics(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
 
 def means(measured: dict[str, np.ndarray], ks: Sequence[int], part: str) -> dict[str, float]:
     """``<metric>_<k>_<part>`` -> the mean over users."""
-    return {
-        f"{metric}_{k}_{part}": values[:, column].mean()
-        for metric, values in measured.items()
-        for column, k in enumerate(ks)
-    }
+    cells = product(measured.items(), enumerate(ks))
+    return {f"{metric}_{k}_{part}": values[:, column].mean() for (metric, values), (column, k) in cells}
 
 
 def probes(measure: Callable[..., dict[str, float]], names: list[str]) -> dict[str, Callable]:
     """Probes that share one measurement a model and step: ``measure(model)`` gives the values of all ``names``."""
-    latest: dict = {}
-
-    def probe_of(name: str) -> Callable:
-        def probe(model, step: int) -> float:
-            if latest.get("step") != step or latest["model"]() is not model:
-                latest.update(step=step, model=weakref.ref(model), values=measure(model))
-            return latest["values"][name]
-
-        return probe
-
-    return {name: probe_of(name) for name in names}
+    measured = lru_cache(maxsize=1)(lambda model, step: measure(model))
+    return {name: lambda model, step, name=name: measured(model, step)[name] for name in names}
 
 
 class DropCounter:
@@ -117,15 +104,21 @@ def diagnostic_probes(
       fixed sample of at most ``ROWS``;
     - what :class:`DropCounter` reads.
     """
-    measures = [_ranking(split, ks), _validation_loss(split, n_negatives, seed)]
+    users, items, labels = validation_rows(split, split.matrix(split.train), n_negatives, seed)
+    subsets, clean = {"valid_ce": np.ones(len(users), bool)}, split.valid.is_clean
+    if clean is not None:
+        subsets["valid_ce_clean"] = np.concatenate([clean, np.repeat(clean, n_negatives)])
+    found = _ranking(split, ks) | _mean_losses(users, items, labels, subsets)
     if split.train.is_clean is not None:
-        measures.append(_training_loss(split))
+        sample = split.train[np.random.default_rng(0).permutation(len(split.train))[:ROWS]]
+        subsets = {"loss_true": sample.is_clean, "loss_false": ~sample.is_clean}
+        found |= _mean_losses(sample.users, sample.items, np.ones(len(sample), np.float32), subsets)
     if drops is not None:
-        measures.append((lambda model: drops.read(), ["drop_precision", "drop_recall", "drop_share", "false_share"]))
-    return {name: probe for measure, names in measures for name, probe in probes(measure, names).items()}
+        found |= probes(lambda model: drops.read(), list(DropCounter().read()))
+    return found
 
 
-def _ranking(split: Split, ks) -> tuple[Callable, list[str]]:
+def _ranking(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
     """Test and validation metrics from one ranking, which leaves out the training items only and is long enough that
     the validation items can be taken out of it afterwards: scoring is what costs."""
     valid = validation_sample(split)
@@ -149,32 +142,17 @@ def _ranking(split: Split, ks) -> tuple[Callable, list[str]]:
         return found
 
     wanted = [("recall", "test"), ("ndcg", "test"), *(("recall", part) for part in truths)]
-    return measure, [f"{metric}_{k}_{part}" for metric, part in wanted for k in ks]
+    return probes(measure, [f"{metric}_{k}_{part}" for metric, part in wanted for k in ks])
 
 
-def _validation_loss(split: Split, n_negatives: int, seed: int) -> tuple[Callable, list[str]]:
-    users, items, labels = validation_rows(split, split.matrix(split.train), n_negatives, seed)
-    subsets = {"valid_ce": np.ones(len(users), bool)}
-    if split.valid.is_clean is not None:
-        clean = split.valid.is_clean
-        subsets["valid_ce_clean"] = np.concatenate([clean, np.repeat(clean, n_negatives)])
+def _mean_losses(
+    users: np.ndarray, items: np.ndarray, labels: np.ndarray, subsets: dict[str, np.ndarray]
+) -> dict[str, Callable]:
+    """Mean cross-entropy of each subset of some rows, NaN where it is empty."""
 
     def measure(model) -> dict[str, float]:
         logits = score_pairs(model, users, items)
         losses = cross_entropies(logits, torch.from_numpy(labels).to(logits.device)).cpu().numpy()
-        return {name: losses[subset].mean(dtype=np.float64) for name, subset in subsets.items()}
+        return {name: losses[mask].mean(dtype=np.float64) if mask.any() else np.nan for name, mask in subsets.items()}
 
-    return measure, list(subsets)
-
-
-def _training_loss(split: Split) -> tuple[Callable, list[str]]:
-    rows = np.random.default_rng(0).permutation(len(split.train))[:ROWS]
-    sample = split.train[rows]
-
-    def measure(model) -> dict[str, float]:
-        logits = score_pairs(model, sample.users, sample.items)
-        losses = cross_entropies(logits, torch.ones_like(logits)).cpu().numpy()
-        groups = {"loss_true": losses[sample.is_clean], "loss_false": losses[~sample.is_clean]}
-        return {name: group.mean(dtype=np.float64) if len(group) else np.nan for name, group in groups.items()}
-
-    return measure, ["loss_true", "loss_false"]
+    return probes(measure, list(subsets))

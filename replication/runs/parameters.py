@@ -1,14 +1,11 @@
-"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, resolved once into one checked
-object.
-
-The command line, every notebook, the tools and the benchmarks call :func:`resolve`.
-"""
+"""A data set's parameters: ``params/<dataset>.yaml`` and what a call changes of them, checked by :func:`resolve`."""
 
 from __future__ import annotations
 
 import json
 import re
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -122,14 +119,21 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     _released: dict = PrivateAttr(default_factory=dict)  # what the data set's file says
-    _method_sources: dict[str, own.Source] = PrivateAttr(default_factory=dict)
-    _backbone_sources: dict[str, own.Source] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def method_sources(self) -> dict[str, own.Source]:
+        """The file of each of your own losses, by its name."""
+        return own.own_methods(self.own_methods)
+
+    @cached_property
+    def backbone_sources(self) -> dict[str, own.Source]:
+        """The file of each of your own backbones, by its name."""
+        return own.own_backbones(self.own_backbones)
 
     @model_validator(mode="after")
     def _fits_together(self):
-        self._method_sources = own.own_methods(self.own_methods)
-        self._backbone_sources = own.own_backbones(self.own_backbones)
-        with_own, studied = [*BACKBONES, *self._backbone_sources], [*self.study_seeds, *self.extra_seeds]
+        self.all_methods()  # reads and tries the files with your own losses
+        with_own, studied = [*BACKBONES, *self.backbone_sources], [*self.study_seeds, *self.extra_seeds]
         for names, known in ((self.backbones, with_own), (studied, BACKBONES)):
             if unknown := [name for name in names if name not in known]:
                 raise ValueError(f"backbones: {unknown[0]!r} is not one of {', '.join(known)}")
@@ -138,33 +142,24 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
             for values in value.values() if isinstance(value, dict) else [value]:
                 if not values or len(set(values)) < len(values):
                     raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
-        for name in ("seeds", "epochs", "max_drop_rate", "ramp_steps", "beta"):
-            for backbone in self.backbones:
-                self.value(name, backbone)
         for backbone in self.all_backbones():
-            if self.value("max_drop_rate", backbone) * (1 + self.n_negatives) >= 1:
-                raise ValueError(
-                    "max_drop_rate is a share of a batch of positives and negatives: "
-                    f"with n_negatives {self.n_negatives} {self.value('max_drop_rate', backbone)} ({backbone}) "
-                    "drops every positive; lower one of the two"
-                )
+            for name in ("seeds", "epochs", "ramp_steps", "beta"):
+                self.value(name, backbone)
+            drop_rate = self.value("max_drop_rate", backbone)
+            if drop_rate * (1 + self.n_negatives) >= 1:
+                with_negatives = f"with n_negatives {self.n_negatives} {drop_rate} ({backbone}) drops every positive"
+                raise ValueError(f"max_drop_rate is a share of the whole batch: {with_negatives}; lower one of the two")
         n_items = self.declared_differences.get("items", self.expected.get("items", max(self.top_k)))
         if max(self.top_k) > n_items:
             raise ValueError(f"top_k: {max(self.top_k)} is more than the data set's {n_items} items")
         if self.doses and not (self.grids.max_drop_rate and self.grids.ramp_steps):
-            raise ValueError(
-                "doses takes its drop rates and its ramp from grids, which lacks max_drop_rate or ramp_steps"
-            )
-        if self.known_shares and self.compared_share not in self.known_shares:
-            raise ValueError(
-                f"compared_share must be one of known_shares {self.known_shares}, got {self.compared_share}"
-            )
+            raise ValueError("doses takes its drop rates and ramp from grids, which lacks max_drop_rate or ramp_steps")
+        if self.known_shares and (share := self.compared_share) not in self.known_shares:
+            raise ValueError(f"compared_share must be one of known_shares {self.known_shares}, got {share}")
         if "NeuMF-pre" in self.extra_seeds:
             raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
         if self.ratings and self.dataset in public.SIZES:
-            raise ValueError(
-                f"ratings: {self.dataset} has a source of its own; name the data set of your table as you like"
-            )
+            raise ValueError(f"ratings: {self.dataset} has a source of its own; choose another name for your data set")
         return self
 
     def value(self, name: str, backbone: str):
@@ -185,17 +180,11 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
 
     def all_backbones(self) -> list[str]:
         """The backbones of the main table: those asked for, then your own."""
-        return list(dict.fromkeys([*self.backbones, *self._backbone_sources]))
+        return list(dict.fromkeys([*self.backbones, *self.backbone_sources]))
 
     def all_methods(self) -> list[str]:
         """The methods of the main table: the paper's, then your own."""
-        return [*PAPER, *self._method_sources]
-
-    def method_source(self, name: str) -> own.Source | None:
-        return self._method_sources.get(name)
-
-    def backbone_source(self, name: str) -> own.Source | None:
-        return self._backbone_sources.get(name)
+        return [*PAPER, *self.method_sources]
 
     def having(self, **values) -> "Parameters":
         """The same with other values, which are checked: a part of a study."""
@@ -204,9 +193,9 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
     def changes(self) -> dict[str, tuple]:
         """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the
         file."""
-        now, no_matter = self.model_dump(), CHANGE_NO_RESULT + ADD_ROWS
-        names = [name for name in self._released if name not in no_matter and now[name] != self._released[name]]
-        return {name: (now[name], self._released[name]) for name in names}
+        deciding = self.model_dump(exclude={*CHANGE_NO_RESULT, *ADD_ROWS})
+        pairs = {name: (value, self._released.get(name, value)) for name, value in deciding.items()}
+        return {name: (value, released) for name, (value, released) in pairs.items() if value != released}
 
     def released(self, name: str):
         """What the data set's file says of a parameter."""
@@ -235,19 +224,14 @@ def resolve(dataset: str, changes: dict | None = None, where: str = "changes") -
     """
     file = paths.PARAMS / f"{dataset}.yaml"
     if not file.is_file():
-        raise ValueError(
-            f"there is no data set {dataset!r}; there are {', '.join(datasets())}{nearest(dataset, datasets())}. "
-            f"For a table of your own: ./run_all.sh --new {dataset} FILE"
-        )
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not YAML: {error}") from None
-    released = _checked(values, file.name)
+        known = f"there are {', '.join(datasets())}{nearest(dataset, datasets())}"
+        own_table = f"For a table of your own: ./run_all.sh --new {dataset} FILE"
+        raise ValueError(f"there is no data set {dataset!r}; {known}. {own_table}")
+    released = _checked(_read_yaml(file.read_text(encoding="utf-8"), file), file.name)
     if released.dataset != dataset:
         raise ValueError(f"{file.name}: dataset is {released.dataset!r}; it must be the file's name, {dataset!r}")
     if "dataset" in (changes or {}):
-        raise ValueError(f"{where}: name the data set itself, not as a change of its parameters")
+        raise ValueError(f"{where}: name the data set itself, as an argument, not as a change of its parameters")
     parameters = _checked(released.model_dump() | (changes or {}), where) if changes else released
     parameters._released = released.model_dump()
     return parameters
@@ -264,13 +248,15 @@ def assigned(assignments: list[str]) -> dict:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ValueError(f"--set {assignment}: expected key=value")
-        if key == "dataset":
-            raise ValueError("--set dataset=…: name the data set as an argument instead")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"--set {assignment}: {text!r} is not a YAML value") from None
+        values[key] = _read_yaml(text, f"--set {assignment}: {text!r}")
     return values
+
+
+def _read_yaml(text: str, where: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from None
 
 
 def described() -> list[tuple[str, str, str, str]]:
@@ -290,10 +276,10 @@ def _checked(values: Any, where: str) -> Parameters:
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
-        raise ValueError("\n".join(_told(error, where))) from None
+        raise ValueError("\n".join(f"{where}: {line}" for line in _told(error))) from None
 
 
-def _told(error: ValidationError, where: str) -> list[str]:
+def _told(error: ValidationError) -> list[str]:
     """One line for each wrong parameter: its place, what was found and what is valid."""
     lines: dict[str, str] = {}
     for one in error.errors():
@@ -302,23 +288,20 @@ def _told(error: ValidationError, where: str) -> list[str]:
         inner = [place for place in inner if not re.search(r"[\[(]|^(constrained-)?(int|float|str|literal)", place)]
         place, value = ".".join([key, *inner]), one["input"]
         if not key:  # several parameters together
-            lines[place] = f"{where}: {one['ctx']['error']}"
+            lines[place] = str(one["ctx"]["error"])
         elif one["type"] == "extra_forbidden":
             known = Grids.model_fields if inner else Parameters.model_fields
             names = ", ".join(sorted(set(known) - {"dataset"}))
-            lines[place] = f"{where}: unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
+            lines[place] = f"unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
         elif one["type"] == "missing":
-            lines[place] = f"{where}: {place} is missing: {Parameters.model_fields[key].description}"
+            lines[place] = f"{place} is missing: {Parameters.model_fields[key].description}"
         else:
             wanted = one["msg"].removeprefix("Input should be ")
-            told = f"{where}: {place} is {value!r} ({type(value).__name__}); it must be {wanted}{_yaml_hint(value)}"
+            told = f"{place} is {value!r} ({type(value).__name__}); it must be {wanted}"
+            if isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value, re.IGNORECASE):
+                told += f"; YAML reads {value} as text, write {float(value):g}"
             lines[place] = f"{lines[place]}, or {wanted}" if place in lines else told
     return [line for place, line in lines.items() if not any(other.startswith(f"{place}.") for other in lines)]
-
-
-def _yaml_hint(value) -> str:
-    is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value, re.IGNORECASE)
-    return f"; YAML reads {value} as text, write {float(value):g}" if is_number else ""
 
 
 def nearest(word: str, words) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 
 from denoise_lib.data import Split
-from denoise_lib.losses import cross_entropy
 from denoise_lib.train import History, fit, steps_per_epoch
-from replication.methods.known_positives import known_weights, on_known, weighted_cross_entropy
-from replication.methods.method import row_values
+from replication.methods import METHODS
+from replication.methods.known_positives import ON_KNOWN, known_positives, known_weights, weighted_cross_entropy
 from replication.methods.noise import clean_part, with_false_positives
 from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics
 from replication.runs.settings import Settings
@@ -44,7 +43,6 @@ def train(
     """Trains and evaluates one run.
 
     Args:
-        run: its settings.
         data: the data set's split, as it is on disk.
         pretrained: the trained models of ``run.pretrained``, that the run starts from.
         checkpoint, progress: as in :func:`denoise_lib.train.fit`.
@@ -53,46 +51,48 @@ def train(
         Exception: training failed. Where a loss or a backbone is the user's, a note names its file.
     """
     started = time.perf_counter()
-    split = seen_split(run, data)
+    split = split_for(run, data)
     trained_on = training_split(run, split)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
-    with torch_threads(run.threads), _naming_own_files(run):
-        model = build_model(run, split, pretrained).to(run.device)
-        history = fit(
-            model,
-            trained_on,
-            loss_fn,
-            epochs=passes(run, split),
-            seed=run.seed,
-            batch_size=run.batch_size,
-            lr=run.lr,
-            n_negatives=run.n_negatives,
-            eval_every=run.eval_every,
-            protocol=run.protocol,
-            observed=split.train,
-            probes=_probes(run, split, drops),
-            row_values=values,
-            optimizer=run.the_backbone().optimizer,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
-        trained = time.perf_counter()
-        metrics, per_user = final_metrics(model, split, run.top_k)
+    probes = test_metrics(split, run.top_k) if run.test_curve else None
+    if run.diagnostics:
+        probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+    same = ("seed", "batch_size", "lr", "n_negatives", "eval_every", "protocol")
+    try:
+        with torch_threads(run.threads):
+            model = build_model(run, split, pretrained).to(run.device)
+            history = fit(
+                model,
+                trained_on,
+                loss_fn,
+                **{name: getattr(run, name) for name in same},
+                epochs=passes(run, split),
+                observed=split.train,
+                probes=probes,
+                row_values=values,
+                optimizer=run.the_backbone().optimizer,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+            trained = time.perf_counter()
+            metrics, per_user = final_metrics(model, split, run.top_k)
+    except Exception as error:
+        if files := [source.file for source in (run.method_source, run.backbone_source) if source]:
+            cause = str(error).partition("\n")[0]
+            error.add_note(f"training with {' and '.join(files)} failed: {type(error).__name__}: {cause}")
+        raise
     weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     seconds = {"training": trained - started, "total": time.perf_counter() - started}
     return Finished(history, metrics, per_user, weights, seconds, environment())
 
 
-def split_for(run: Settings) -> Split:
-    """The split of a run's data set as the run sees it."""
-    return seen_split(run, public.load(run.dataset))
-
-
-def seen_split(run: Settings, data: Split) -> Split:
-    """A data set's split as a run sees it: ``protocol: corrected`` leaves repeated pairs out, and a run with a ``dose``
-    has made-up false positives in the place of the flagged ones."""
-    split = data.without_duplicates() if run.protocol == "corrected" else data
+def split_for(run: Settings, data: Split | None = None) -> Split:
+    """The split of a run's data set, ``data`` or the one on disk, as the run sees it: ``protocol: corrected`` leaves
+    repeated pairs out, and a run with a ``dose`` has made-up false positives in the place of the flagged ones."""
+    split = public.load(run.dataset) if data is None else data
+    if run.protocol == "corrected":
+        split = split.without_duplicates()
     if run.dose is not None:
         split = with_false_positives(clean_part(split), run.dose, run.noise, run.seed)
     return split
@@ -101,15 +101,15 @@ def seen_split(run: Settings, data: Split) -> Split:
 def training_split(run: Settings, split: Split) -> Split:
     """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
     ranking leaves it out."""
-    if _on_known(run):
-        return on_known(split, run.known_share, run.seed)
+    if run.strategy in ON_KNOWN:
+        return replace(split, train=known_positives(split, run.known_share, run.seed))
     return run.the_method().trains_on(split)
 
 
 def passes(run: Settings, split: Split) -> int:
     """Passes over what a run trains on. On known positives they take as many optimizer steps, up to a pass, as
     ``epochs`` passes over the whole training part."""
-    if not _on_known(run):
+    if run.strategy not in ON_KNOWN:
         return run.epochs
     return round(run.epochs * _steps_of_a_pass(run, split) / _steps_of_a_pass(run, training_split(run, split)))
 
@@ -131,19 +131,14 @@ def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Modul
     ``split`` is that of :func:`split_for`. CDAE reads the whole training part also where it trains on known positives
     only, since they are too few to tell users apart.
     """
-    if run.the_backbone().from_trained:
-        return run.the_backbone().from_trained(*pretrained)
-    model = empty_model(run, split)
+    backbone = run.the_backbone()
+    if pretrained and backbone.from_trained:
+        return backbone.from_trained(*pretrained)
+    read, generator = run.the_method().trains_on(split).train, torch.Generator().manual_seed(run.seed)
+    model = backbone.build(split.matrix(read), generator=generator, **run.backbone_options)
     for first_stage in pretrained:
         model.load_state_dict(first_stage.state_dict())
     return model
-
-
-def empty_model(run: Settings, split: Split) -> torch.nn.Module:
-    """The backbone as the run's seed draws it."""
-    generator = torch.Generator().manual_seed(run.seed)
-    read = run.the_method().trains_on(split)
-    return run.the_backbone().build(split.matrix(read.train), generator=generator, **run.backbone_options)
 
 
 def loss_and_values(
@@ -153,37 +148,12 @@ def loss_and_values(
 
     ``drops`` counts what is dropped in training.
     """
-    if _on_known(run):
-        return (lambda logits, labels, step: cross_entropy(logits, labels)), None
+    if run.strategy in ON_KNOWN:
+        return METHODS["CE"].loss_and_values({}, split)
     if run.strategy == "weighted":
         weights = known_weights(split, run.known_share, run.seed, run.known_weight)
         return (lambda logits, labels, step, added: weighted_cross_entropy(logits, labels, added)), weights
-    method = run.the_method()
-    loss_fn = method.loss_fn(run.method_options, drops.add if drops else None)
-    return loss_fn, row_values(split.train, split.n_items) if method.needs_values(drops is not None) else None
-
-
-def _on_known(run: Settings) -> bool:
-    return run.the_strategy() is not None and run.the_strategy().on_known
-
-
-def _probes(run: Settings, split: Split, drops: DropCounter | None) -> dict[str, Callable] | None:
-    if run.diagnostics:
-        return diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
-    return test_metrics(split, run.top_k) if run.test_curve else None
-
-
-@contextmanager
-def _naming_own_files(run: Settings) -> Iterator[None]:
-    """Adds to a failing run's error which of the user's files its loss or backbone is from."""
-    files = [source.file for source in (run.method_source, run.backbone_source) if source]
-    try:
-        yield
-    except Exception as error:
-        if files:
-            cause = str(error).partition("\n")[0]
-            error.add_note(f"training with {' and '.join(files)} failed: {type(error).__name__}: {cause}")
-        raise
+    return run.the_method().loss_and_values(run.method_options, split, drops.add if drops else None)
 
 
 @contextmanager

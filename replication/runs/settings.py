@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from replication.methods import METHODS, own
 from replication.methods.backbones import BACKBONES, Backbone
-from replication.methods.known_positives import STRATEGIES, Strategy
 from replication.methods.method import Method
 from replication.runs.parameters import Parameters
 
@@ -18,13 +18,6 @@ OPTIONS = {  # of all backbones and methods, in the order in which tables show t
     "backbone_options": [name for backbone in BACKBONES.values() for name in backbone.options],
     "method_options": [name for method in METHODS.values() for name in method.grid],
 }
-
-
-class Options(dict):
-    """Options of a method and a backbone, name -> value, as a part of settings: never changed, and usable as a key."""
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,8 @@ class Settings:
     eval_every: int
     top_k: tuple[int, ...]
     test_curve: bool  # record test metrics at every evaluation point, for analysis only
-    backbone_options: Options
-    method_options: Options
+    backbone_options: dict = field(hash=False)  # name -> value, never changed
+    method_options: dict = field(hash=False)
     diagnostics: bool | None = None  # record what measure.py adds at every evaluation point; changes no weight
     noise: str | None = None  # kind of the false positives added to the clean part of the data (methods/noise.py)
     dose: float | None = None  # and how many, in clean positives
@@ -69,16 +62,12 @@ class Settings:
     def the_backbone(self) -> Backbone:
         return own.backbone(self.backbone, self.backbone_source)
 
-    def the_strategy(self) -> Strategy | None:
-        return STRATEGIES.get(self.strategy)
-
     def flat(self) -> dict:
         """Every setting by its name, options beside the others and None where a run does not have them: what is hashed
         and what ``run.json`` holds. A user's file stands there by its digest."""
         flat: dict = {}
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if isinstance(value, Options):
+        for name, value in vars(self).items():
+            if name in OPTIONS:
                 flat |= dict.fromkeys(OPTIONS[name]) | value
             elif isinstance(value, own.Source):
                 flat[name] = value.sha256
@@ -108,17 +97,17 @@ def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = 
         common["device"] = "cuda" if torch.cuda.is_available() else "cpu"
 
     def settings(backbone: str, method: str, seed: int) -> Settings:
-        sources = parameters.method_source(method), parameters.backbone_source(backbone)
+        sources = parameters.method_sources.get(method), parameters.backbone_sources.get(backbone)
         own_method, own_backbone = own.method(method, sources[0]), own.backbone(backbone, sources[1])
-        value = lambda name: parameters.value(name, backbone)  # noqa: E731
+        value = partial(parameters.value, backbone=backbone)
         return Settings(
             **common,
             backbone=backbone,
             method=method,
             seed=seed,
             epochs=value("epochs"),
-            backbone_options=Options({name: getattr(parameters, name) for name in own_backbone.options}),
-            method_options=Options({name: value(name) for name in own_method.grid}),
+            backbone_options={name: getattr(parameters, name) for name in own_backbone.options},
+            method_options={name: value(name) for name in own_method.grid},
             pretrained=tuple(settings(first, method, seed) for first in own_backbone.starts_from),
             method_source=sources[0],
             backbone_source=sources[1],

@@ -12,6 +12,7 @@ A run is a pure function of its settings and its data, so a notebook asks for ru
 The first three of them, kept under version control in ``results/<dataset>/records/<id>/``, are a run's *record*.
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ import torch
 
 from denoise_lib.files import replacing_folder
 from replication.runs.parameters import Parameters
-from replication.runs.recipe import empty_model, split_for
+from replication.runs.recipe import Finished, build_model, split_for
 from replication.runs.settings import RESULT_VERSION, Settings
 from replication.sources import public
 from replication.support import paths
@@ -61,7 +62,7 @@ class Run:
 
     def model(self) -> torch.nn.Module:
         """The trained model, on the CPU and in evaluation mode. A record has none."""
-        model = empty_model(self.settings, split_for(self.settings))
+        model = build_model(self.settings, split_for(self.settings))
         model.load_state_dict(torch.load(self.folder / "model.pt", weights_only=True, map_location="cpu"))
         return model.eval()
 
@@ -119,6 +120,29 @@ def load_run(settings: Settings, folder: Path | None = None) -> Run:
     folder = folder or folder_of(settings)
     info = json.loads((folder / "run.json").read_text())
     return Run(settings, folder, info, pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "metrics.csv"))
+
+
+def write(run: Settings, finished: Finished) -> None:
+    """Writes a run's folder, which appears only when it is whole."""
+    frame = finished.history.frame
+    with replacing_folder(folder_of(run)) as folder:
+        frame.to_csv(folder / "history.csv", index=False)
+        finished.metrics.to_csv(folder / "metrics.csv", index=False)
+        np.savez(folder / "per_user.npz", **finished.per_user)
+        torch.save(finished.weights, folder / "model.pt")
+        info = {
+            "id": folder_of(run).name,
+            "settings": run.flat(),
+            "result_version": RESULT_VERSION,
+            "data": public.checksums(run.dataset),
+            "selected_step": finished.history.selected_step,
+            "last_point": int(frame["step"].max()) if len(frame) else -1,
+            "n_parameters": sum(weights.numel() for weights in finished.weights.values()),
+            "seconds": finished.seconds,
+            "environment": finished.environment,
+            "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
+        }
+        (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
 def note(parameters: Parameters) -> str:

@@ -19,7 +19,7 @@ from replication.report.statistics import compare, corrected, counted
 from replication.report.tables import METRIC_NAMES, PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import torch_threads
-from replication.runs.settings import Options, Settings, plan
+from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
 from replication.sources import public
 
@@ -42,7 +42,7 @@ def strategy_plan(parameters: Parameters) -> list[Settings]:
         tuning |= dict(eval_every=max(1, run.eval_every // 10), pretrained=(run,), method=run.method)
         for share in parameters.known_shares if run.method == "CE" else [parameters.compared_share]:
             ours = replace(run, known_share=share, test_curve=False)
-            known = replace(ours, method="CE", strategy="known-only", method_options=Options())
+            known = replace(ours, method="CE", strategy="known-only", method_options={})
             planned += [known, replace(known, strategy="fine-tuning", **tuning)]
             planned.append(replace(ours, strategy="warm-up", pretrained=(known,)))
             if run.method == "CE":
