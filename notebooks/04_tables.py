@@ -22,6 +22,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import pandas as pd
 from IPython.display import Markdown, display
 
 from denoise_lib.baselines import baselines
@@ -149,10 +150,12 @@ else:
 # Our loss curves (black, a thin line per seed) over those of the authors' logs (dashed), with selected steps as dots and diamonds. Their validation loss is a sum of batch means, as ours is under `protocol: authors`. Curves that agree from the first point on say that data, sampling, loss and optimizer agree; where they part late, training does.
 
 # %%
-both = figures.with_published_points(points, published.published_curves(dataset))
-if (both["of"] == "published").any():
+theirs = published.published_curves(dataset).merge(points[["backbone", "method"]].drop_duplicates())
+both = pd.concat([points.assign(of="ours"), theirs.assign(of="published")], ignore_index=True)
+of_both = both.merge(theirs[["backbone", "method"]].drop_duplicates())
+if len(theirs):
     display(publish_figure(
-        figures.published_figure(both, "valid_loss", "own validation loss"), both, dataset,
+        figures.curves(of_both, {"valid_loss": "own validation loss"}, column="method", line="of"), both, dataset,
         "published_valid_loss", "Our validation loss over the published one, by backbone and method", note,
     ))
 else:
@@ -162,9 +165,9 @@ else:
 # The same for the training loss; ours is the mean since the last point, theirs as it was logged.
 
 # %%
-if (both["of"] == "published").any():
+if len(theirs):
     display(publish_figure(
-        figures.published_figure(both, "train_loss", "training loss"), both, dataset,
+        figures.curves(of_both, {"train_loss": "training loss"}, column="method", line="of"), both, dataset,
         "published_train_loss", "Our training loss over the published one, by backbone and method", note,
     ))
 

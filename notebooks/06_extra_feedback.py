@@ -24,6 +24,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import numpy as np
 from IPython.display import Markdown, display
 
 from replication.methods.known_positives import known_positives
@@ -95,10 +96,23 @@ if planned:
 # %%
 if planned:
     grid = collided.grid[(collided.grid["method"] == "CE") & collided.grid["known_share"].isin([parameters.compared_share, None])]
-    display(publish_figure(
-        figures.heat_map(grid, f"Recall@{k} on validation, CE, known share {parameters.compared_share:g}"), grid, dataset, "colliding",
-        "Validation Recall of colliding inference for every weight of the own score and number of neighbours", note,
-    ))
+    space = "space: " + grid["strategy"].str.extract(r"\((.*)\)", expand=False) + "\nnumber of neighbours"
+    figure, each = figures.facets(grid.assign(space=space), "space", "backbone", "λ, weight of the own score")
+    for axis, panel in each:
+        means = panel.pivot_table("value", "neighbours", "lambda")
+        drawn = axis.imshow(means, aspect="auto", origin="lower", cmap="cividis")
+        row, column = np.unravel_index(means.to_numpy().argmax(), means.shape)
+        if means.columns[column] == 1:
+            axis.axvspan(column - 0.5, column + 0.5, fill=False, edgecolor="black", linewidth=3)
+        else:
+            axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
+        axis.grid(visible=False)
+        axis.set_xticks(range(means.shape[1]), means.columns.map("{:g}".format), fontsize=7)
+        axis.set_yticks(range(len(means)), means.index, fontsize=7)
+        figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
+    figure.suptitle(f"Recall@{k} on validation, CE, known share {parameters.compared_share:g}", fontsize=10)
+    about = "Validation Recall of colliding inference for every weight of the own score and number of neighbours"
+    display(publish_figure(figure, grid, dataset, "colliding", about, note))
 else:
     display(left_out)
 

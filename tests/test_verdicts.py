@@ -81,7 +81,11 @@ def test_published_numbers_are_the_paper_s():
     rows = published.published()
     assert len(rows) == 108 and not rows.duplicated(["dataset", *CELL]).any()
     assert (rows["source"] == "from memory").sum() == 36 == (rows["backbone"] == "CDAE").sum()
-    assert len(published.published_curves("adressa")) == 6 * 81
+    points = published.published_curves("adressa")
+    assert len(points) == 6 * 81 and len(points[points["selected"]]) >= 6
+    least = points.groupby(["backbone", "method"])["valid_loss"].min()
+    assert least.equals(points[points["selected"]].groupby(["backbone", "method"])["valid_loss"].max())
+    assert published.published_curves("ml100k").empty
 
 
 def test_published_numbers_agree_with_the_logs(reference):

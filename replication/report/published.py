@@ -35,12 +35,12 @@ def published() -> pd.DataFrame:
 
 
 def published_curves(dataset: str) -> pd.DataFrame:
-    """The evaluation points of the authors' logs: ``backbone, method, step, train_loss, valid_loss, source``.
-
-    ``valid_loss`` is a sum of batch means, as ``protocol: authors`` records it.
+    """The evaluation points of the authors' logs: ``backbone, method, step, train_loss, valid_loss, source`` and
+    ``selected``, true at the least validation loss, which is a sum of batch means as ``protocol: authors`` records it.
     """
-    points = pd.read_csv(files("replication.report") / "published_curves.csv")
-    return points[points["dataset"] == dataset].drop(columns="dataset")
+    points = pd.read_csv(files("replication.report") / "published_curves.csv").query("dataset == @dataset")
+    least = points.groupby(["backbone", "method"])["valid_loss"].transform("min")
+    return points.assign(selected=points["valid_loss"] == least).drop(columns="dataset")
 
 
 def prediction_half(half: float, n_seeds: int) -> float:
