@@ -25,11 +25,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from denoise_lib.data import Interactions
 from denoise_lib.sampling import sample_negatives
-from replication.report import data, doctor
+from replication.report import data, doctor, figures
 from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.runs.parameters import DataParameters, resolve
 from replication.runs import store
@@ -148,12 +151,30 @@ int(np.asarray(observed[split.train.users, negatives]).sum())
 #
 # Interactions of each item, most popular first, on logarithmic axes: a straight line is a power law. Read off how much of the data the first ten items hold.
 
+
 # %%
-frequency = data.frequency_points(split)
-publish_figure(
-    data.frequency_figure(frequency, "item"), frequency.query("of == 'item'"), dataset, "item_popularity",
-    "Training interactions against the popularity rank of the item", note,
-)
+def by_rank(of, ids, size):
+    """Interactions of each id, most first. Of a run of equal counts only the two ends are kept: the same line."""
+    counts = np.sort(np.bincount(ids, minlength=size))[::-1]
+    is_end = np.diff(counts, prepend=-1, append=-1) != 0
+    ends = np.flatnonzero(is_end[:-1] | is_end[1:])
+    return pd.DataFrame(dict(of=of, rank=ends + 1, interactions=counts[ends]))
+
+
+def ranks_figure(points):
+    """Interactions against rank on logarithmic axes."""
+    drawn, figure = points.query("interactions > 0"), Figure(figsize=(4.3, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.loglog(drawn["rank"], drawn["interactions"], color=figures.STYLES["T-CE"].color)
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set(xlabel=f"rank of the {points['of'][0]}", ylabel="training interactions")
+    axis.grid(alpha=0.25, which="both")
+    return figure
+
+
+of_items = by_rank("item", split.train.items, split.n_items)
+about = "Training interactions against the popularity rank of the item"
+publish_figure(ranks_figure(of_items), of_items, dataset, "item_popularity", about, note)
 
 # %% [markdown]
 # ## Activity
@@ -161,10 +182,9 @@ publish_figure(
 # The same for users. The right end is the least active user: few interactions to learn from.
 
 # %%
-publish_figure(
-    data.frequency_figure(frequency, "user"), frequency.query("of == 'user'"), dataset, "user_activity",
-    "Training interactions against the activity rank of the user", note,
-)
+of_users = by_rank("user", split.train.users, split.n_users)
+about = "Training interactions against the activity rank of the user"
+publish_figure(ranks_figure(of_users), of_users, dataset, "user_activity", about, note)
 
 # %% [markdown]
 # ## Is the noise popular?
@@ -176,10 +196,15 @@ if split.train.is_clean is None:
     display(Markdown("The training part has no flags, so this cannot be drawn."))
 else:
     noise = data.noise_by_popularity(split)
-    display(publish_figure(
-        data.noise_figure(noise), noise, dataset, "noise_by_popularity",
-        "Share of false positives in each tenth of the training interactions, by item popularity", note,
-    ))
+    percent, figure = 100 * noise["false_positives"], Figure(figsize=(4.3, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(noise.index, percent, color=figures.STYLES["T-CE"].color)
+    axis.axhline(percent.mean(), color="black", linestyle="--", linewidth=1)
+    axis.set_xticks(noise.index)
+    axis.set_xlabel("tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)")
+    axis.set_ylabel("false positives (%)")
+    about = "Share of false positives in each tenth of the training interactions, by item popularity"
+    display(publish_figure(figure, noise, dataset, "noise_by_popularity", about, note))
 
 # %% [markdown]
 # ## Raw rows

@@ -26,7 +26,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from denoise_lib.baselines import baselines
-from replication.report import data, figures, published, tables
+from replication.report import figures, published, tables
 from replication.report.publish import publish_figure, publish_runs, publish_table, show_parameters
 from replication.report.recommend import recommend
 from replication.runs.map import map_runs
@@ -76,7 +76,7 @@ publish_table(table, dataset, "main", note, shown=tables.readable(table))
 # What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
 
 # %%
-tables.baseline_settings(untrained)
+untrained[["method", "setting"]].drop_duplicates().set_index("method")
 
 # %% [markdown]
 # ## How sure are the changes?
@@ -215,7 +215,7 @@ recommended
 # The data, by SHA-256 of each file.
 
 # %%
-data.checksum_table(public.checksums(dataset))
+pd.Series(public.checksums(dataset), name="SHA-256").rename_axis("file").to_frame()
 
 # %% [markdown]
 # What the runs were computed with. Two values in a line mean that the runs were not all made in one environment.

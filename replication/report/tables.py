@@ -264,8 +264,3 @@ def by_method(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
     for run in runs:
         groups.setdefault((run.settings.backbone, run.settings.method), []).append(run)
     return groups
-
-
-def baseline_settings(baselines: pd.DataFrame) -> pd.DataFrame:
-    """What each baseline was given: its chosen hyper-parameter, or why it was left out."""
-    return baselines[["method", "setting"]].drop_duplicates().set_index("method")
