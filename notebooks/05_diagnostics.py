@@ -283,7 +283,8 @@ else:
 # %%
 if of_doses:
     gains = response[response["line"] != "CE"]
-    display(publish_table(response, dataset, "dose_response", note, shown=tables.dose_table(gains)))
+    cells = gains.assign(cell=tables.spread(gains["change"], gains["change_high"], "+")).sort_values(["noise", "measured"], kind="stable")
+    display(publish_table(response, dataset, "dose_response", note, shown=tables.wide(cells, ["noise", "measured", "line"], "dose")))
     display(publish_figure(
         figures.panels(
             gains.assign(mean=gains["change"], low=gains["change_low"], high=gains["change_high"], measured="change of " + gains["measured"]),

@@ -28,14 +28,19 @@ from replication.report.tables import CELL, PAPER_METRICS
     ],
 )
 def test_verdict(mean, half, n, expected):
-    assert str(published.verdict(mean, half, n, 0.1)) == expected
+    """Of numbers and intervals relative to a published one, here scaled to that of GMF with CE on Adressa."""
+    ours = dict(mean=2.141 * mean, low=2.141 * (mean - half), high=2.141 * (mean + half), n_seeds=n)
+    row = published.with_published(table(**ours)[:1], "adressa").iloc[0]
+    assert row["verdict"] == expected
+    assert row["prediction_high"] - row["mean"] == pytest.approx(2.141 * half * sqrt(n + 1), nan_ok=True)
 
 
 def test_prediction_interval_is_that_of_one_further_run():
     values = pd.Series([1.0, 2.0, 4.0, 4.5])
-    t = stats.t.ppf(0.975, 3)
-    confidence = t * values.std() / sqrt(4)
-    assert published.prediction_half(confidence, 4) == pytest.approx(t * values.std() * sqrt(1 + 1 / 4))
+    t, mean = stats.t.ppf(0.975, 3), values.mean()
+    ours = dict(mean=mean, high=mean + t * values.std() / sqrt(4), n_seeds=4)
+    found = published.with_published(table(**ours), "adressa")
+    assert found["prediction_low"].tolist() == pytest.approx([mean - t * values.std() * sqrt(1 + 1 / 4)] * 3)
 
 
 def table(**changed) -> pd.DataFrame:

@@ -109,14 +109,13 @@ def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
     """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
     could have found."""
     rows = with_metric(tested(table))
-    signed = lambda of: rows[of].map(lambda change: spread(change, sign="+"))  # noqa: E731
-    cells = {"change": signed("change")}
-    for name, of in (("over seeds", "change"), ("over users", "user")):
-        cells[name] = signed(f"{of}_low") + " to " + signed(f"{of}_high")
-    for name, of in (("p", "p"), ("p (Holm)", "p_holm"), ("detectable", "detectable")):
-        cells[name] = rows[of].map("{:.4f}".format)
+    signed = rows[["change", "change_low", "change_high", "user_low", "user_high"]].apply(spread, sign="+")
+    digits = rows[["p", "p_holm", "detectable"]].map("{:.4f}".format).rename(columns={"p_holm": "p (Holm)"})
+    over_seeds = signed["change_low"] + " to " + signed["change_high"]
+    over_users = signed["user_low"] + " to " + signed["user_high"]
+    cells = {"change": signed["change"], "over seeds": over_seeds, "over users": over_users, **digits}
     shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
-    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])
+    return shown.set_index(cell_index(rows))
 
 
 def readable(
@@ -128,12 +127,9 @@ def readable(
     worse by the column ``outcome``, after Holm's correction.
     """
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
-    cells = [
-        spread(row.mean, row.high)
-        + ("" if pd.isna(row.change) else f" ({spread(row.change, row.change_high, '+')})")
-        + MARKS.get(getattr(row, outcome), "")
-        for row in rows.itertuples()
-    ]
+    changes = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
+    marks = rows[outcome].astype(object).map(MARKS).fillna("")
+    cells = spread(rows["mean"], rows["high"]) + changes + marks
     return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
 
 
@@ -143,10 +139,15 @@ def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell
     return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
 
 
-def spread(middle: float, high: float = np.nan, sign: str = "") -> str:
-    """``0.1000 ± 0.0100``: a mean and half its interval, where it has one; ``sign="+"`` for a change."""
-    half = "" if pd.isna(high) else f" ± {high - middle:.4f}"
-    return f"{round(middle, 4) + 0.0:{sign}.4f}{half}"  # adding 0 turns -0 into 0
+def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "") -> pd.Series:
+    """``0.1000 ± 0.0100``: means and half their intervals, where they have one; ``sign="+"`` for changes."""
+    texts = middle.map(f"{{:{sign}.4f}}".format).replace("-0.0000", f"{0:{sign}.4f}")
+    return texts if high is None else texts + (high - middle).map(" ± {:.4f}".format).where(high.notna(), "")
+
+
+def cell_index(rows: pd.DataFrame) -> list[pd.Series]:
+    """The index of a table for readers that has a row for each backbone, method, metric and K."""
+    return [rows["backbone"], rows["method"], rows["measured"].rename("metric")]
 
 
 def with_metric(points: pd.DataFrame) -> pd.DataFrame:
@@ -225,18 +226,9 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
     rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
-        of_rows = zip(rows[name], rows[f"{name}_high"], rows[f"at_{name}"])
-        cells[name.replace("_", " ")] = [
-            spread(change, high, "+") + MARKS[outcome] for change, high, outcome in of_rows
-        ]
-    return pd.DataFrame(cells, [rows["backbone"], rows["method"], rows["measured"].rename("metric")])
-
-
-def dose_table(response: pd.DataFrame) -> pd.DataFrame:
-    """The changes against CE by dose for readers: a row per noise, metric and line, a column per dose."""
-    cells = [spread(row.change, row.change_high, "+") for row in response.itertuples()]
-    rows = response.assign(cell=cells).sort_values(["noise", "measured"], kind="stable")
-    return wide(rows, ["noise", "measured", "line"], "dose")
+        marks = rows[f"at_{name}"].map(MARKS)
+        cells[name.replace("_", " ")] = spread(rows[name], rows[f"{name}_high"], "+") + marks
+    return pd.DataFrame(cells).set_index(cell_index(rows))
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:

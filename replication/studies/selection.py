@@ -51,7 +51,7 @@ def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
 def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFrame:
     """One row per backbone and method, one column per rule: mean ± half the interval, and the mean step."""
     rows = table[table["metric"] == metric]
-    cells = [f"{spread(row.mean, row.high)} @ {row.mean_step:,.0f}" for row in rows.itertuples()]
+    cells = spread(rows["mean"], rows["high"]) + rows["mean_step"].map(" @ {:,.0f}".format)
     shown = wide(rows.assign(cell=cells), ["backbone", "method"], "selector").fillna("–")
     return shown.rename_axis(columns=with_metric(rows)["measured"].iloc[0])
 
