@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from replication.report import published, verdicts
-from replication.report.published import Verdict
 from replication.report.tables import CELL, PAPER_METRICS
+from replication.report.verdicts import Verdict
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_claims_of_the_studies(home):
 
 def test_a_verdict_is_its_status_its_limits_and_its_reasons():
     assert str(Verdict("not yet measured")) == "not yet measured"
-    assert str(Verdict("not", "untested", ("1 better", "0 worse"))) == "not (untested): 1 better, 0 worse"
-    assert Verdict("not", reasons=("1 better",)) == Verdict("not", "", ("1 better",)) != Verdict("not")
+    assert str(Verdict("not", "untested", "1 better, 0 worse")) == "not (untested): 1 better, 0 worse"
+    assert Verdict("not", reasons="1 better") == Verdict("not", "", "1 better") != Verdict("not")
 
 
 def gains(method: str) -> pd.Series:

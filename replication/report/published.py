@@ -1,6 +1,5 @@
 """The published numbers beside ours, one by one."""
 
-from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
@@ -9,20 +8,6 @@ import pandas as pd
 from replication.report.tables import CELL, cell_index, with_metric
 
 TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from the published numbers by 0 to 5.5 %
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What our runs say of a published number or of a claim: a ``status`` in a few words, such as ``reproduced``;
-    ``limits``, what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
-
-    status: str
-    limits: str = ""
-    reasons: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        limits, reasons = f" ({self.limits})" if self.limits else "", ", ".join(self.reasons)
-        return self.status + limits + (f": {reasons}" if reasons else "")
 
 
 def published() -> pd.DataFrame:
