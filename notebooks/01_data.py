@@ -32,7 +32,7 @@ from matplotlib.ticker import NullFormatter
 
 from denoise_lib.data import Interactions
 from denoise_lib.sampling import sample_negatives
-from replication.report import data, doctor, figures
+from replication.report import doctor, figures
 from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.runs.parameters import DataParameters, resolve
 from replication.runs import store
@@ -84,7 +84,7 @@ found = {
     "test": len(split.test),
     "test_users": len(np.unique(split.test.users)),
 }
-counts = data.expected_table(found, parameters.expected, parameters.declared_differences)
+counts = doctor.expected_table(found, parameters.expected, parameters.declared_differences)
 counts
 
 # %% [markdown]
@@ -101,7 +101,7 @@ if undeclared and not parameters.ratings:
 # One row per part. The test part holds true positives only, so its noise is 0 by construction; train and valid keep theirs, as in the paper.
 
 # %% tags=["nbval-check-output"]
-parts = data.counts_table(split)
+parts = doctor.counts_table(split)
 parts
 
 # %% [markdown]
@@ -136,7 +136,7 @@ Markdown(findings.query("invalid").to_markdown(index=False)) if dataset == "toy"
 # What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.
 
 # %%
-publish_table(data.reach_table(split), dataset, "reach", note)
+publish_table(doctor.reach_table(split), dataset, "reach", note)
 
 # %% [markdown]
 # Sampled negatives must never be observed interactions. Here is one draw for every training row, checked against all of them.
@@ -195,7 +195,11 @@ publish_figure(ranks_figure(of_users), of_users, dataset, "user_activity", about
 if split.train.is_clean is None:
     display(Markdown("The training part has no flags, so this cannot be drawn."))
 else:
-    noise = data.noise_by_popularity(split)
+    popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
+    tenth = np.argsort(np.argsort(popularity, kind="stable")) * 10 // len(popularity) + 1
+    rows = pd.DataFrame(dict(tenth=tenth, popularity=popularity, false_positive=~split.train.is_clean))
+    named = dict(least_popular=("popularity", "min"), most_popular=("popularity", "max"), false_positives=("false_positive", "mean"))
+    noise = rows.groupby("tenth").agg(**named)
     percent, figure = 100 * noise["false_positives"], Figure(figsize=(4.3, 3), layout="constrained")
     axis = figure.subplots()
     axis.bar(noise.index, percent, color=figures.STYLES["T-CE"].color)

@@ -26,8 +26,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from denoise_lib.baselines import baselines
+from denoise_lib.files import replacing
 from replication.report import figures, published, tables
-from replication.report.publish import publish_figure, publish_runs, publish_table, show_parameters
+from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.report.recommend import recommend
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
@@ -36,6 +37,7 @@ from replication.runs.settings import plan
 from replication.runs import store
 from replication.sources import public
 from replication.sources.own_table import original_ids
+from replication.support import paths
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -228,7 +230,8 @@ tables.environment_table(runs)
 
 # %%
 every_run = tables.runs_table(runs)
-publish_runs(every_run, dataset)
+with replacing(paths.results(dataset) / "runs.csv") as file:
+    every_run.to_csv(file, index=False)
 every_run[["backbone", "method", "seed", "selected_step", f"test_recall_{k}", f"test_ndcg_{k}", "seconds"]]
 
 # %% [markdown]

@@ -22,6 +22,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import pandas as pd
 from IPython.display import Markdown, display
 
 from replication.methods import PAPER
@@ -33,7 +34,7 @@ from replication.runs.parameters import DiagnosticsParameters, resolve
 from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.sources import public
-from replication.studies import diagnostics, dose, selection, sensitivity
+from replication.studies import diagnostics, selection, sensitivity
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -59,7 +60,7 @@ has_flags = public.has_flags(dataset)
 settings = diagnostics.main_plan(parameters)
 of_grids = sensitivity.sensitivity_plan(parameters)
 of_grids_ce = sensitivity.sensitivity_ce_plan(parameters)
-of_doses = dose.dose_plan(parameters)
+of_doses = sensitivity.dose_plan(parameters)
 left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
 tables.settings_table(settings)
 
@@ -92,8 +93,10 @@ else:
 
 # %%
 if has_flags:
-    losses = diagnostics.loss_points(runs)
-    early = diagnostics.whole_and_first(losses[losses["method"] == "CE"])
+    losses = diagnostics.points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
+    of_ce = losses[losses["method"] == "CE"]
+    first = of_ce["step"] <= 0.2 * of_ce.groupby("backbone")["step"].transform("max")
+    early = pd.concat([of_ce.assign(span="loss, whole process"), of_ce[first].assign(span="loss, first fifth")], ignore_index=True)
     display(publish_figure(
         figures.panels(early, x="step", line="positives", column="backbone", row="span", xlabel="optimizer step"),
         early, dataset, "memorisation_ce", "Loss of true and false positives under CE against steps", note,
@@ -180,7 +183,7 @@ tables.summary(table)
 
 # %%
 for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
-    contrast = selection.tce_against(control, runs, parameters.top_k)
+    contrast = tables.same_step_table(selection.of_methods(runs, "T-CE", control), parameters.top_k, base=control)
     name = f"tce_against_{control.removesuffix('-drop')}"
     display(publish_study(name, contrast, dataset, note, tables.readable_same_step(contrast)))
 
@@ -223,7 +226,14 @@ publish_table(selected, dataset, "selectors", note, shown=selection.readable_sel
 # What the rules do to the comparison of T-CE with CE, and to what removing the noise gains.
 
 # %%
-Markdown(selection.selection_says(selected))
+recall = tables.wide(selected[selected["metric"] == "recall"], ["backbone", "method"], "selector", "mean")
+lines = ["**Here**, methods minus CE in Recall under each rule (means, untested):\n"]
+for method in ("T-CE", "oracle-drop", "clean-only"):
+    for backbone in selected.loc[selected["method"] == method, "backbone"].unique():
+        gains = (recall.loc[(backbone, method)] - recall.loc[(backbone, "CE")]).dropna()
+        told = ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
+        lines.append(f"- {method}, {backbone}: {told}")
+Markdown("\n".join(lines))
 
 # %% [markdown]
 # The paper's three methods as a figure. No line joins the rules, since they have no order. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
@@ -269,7 +279,7 @@ if of_grids:
 # %%
 if of_doses:
     dosed = map_runs([settings for _, settings in of_doses], parameters.jobs, use_records=parameters.use_records)
-    response = tables.with_metric(dose.dose_response([label for label, _ in of_doses], dosed, k))
+    response = tables.with_metric(sensitivity.dose_response([label for label, _ in of_doses], dosed, k))
     display(publish_figure(
         figures.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
@@ -299,7 +309,14 @@ else:
 # What that says, counted.
 
 # %%
-Markdown(dose.dose_says(response)) if of_doses else left_out
+lines = ["**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n"]
+for line, of_line in gains.groupby("line", sort=False) if of_doses else ():
+    found = []
+    for each, cells in of_line.groupby("dose"):
+        above, below = (cells["change_low"] > 0).sum(), (cells["change_high"] < 0).sum()
+        found.append(f"{above} above, {below} below, {len(cells) - above - below} around 0 at dose {each:g}")
+    lines.append(f"- {line}: " + "; ".join(found))
+Markdown("\n".join(lines)) if of_doses else left_out
 
 # %% [markdown]
 # Every run is there.

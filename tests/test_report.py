@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from denoise_lib.data import Interactions, Split
 from replication.methods import METHODS
-from replication.report import data, figures, tables
+from replication.report import doctor, figures, tables
 from replication.report.publish import publish_figure, publish_table
 from replication.runs.map import map_runs
 from replication.runs.settings import plan
@@ -141,7 +141,7 @@ def test_reach_by_hand():
     """User 0: one of two test rows is masked. User 1, without training rows: its item is not in train."""
     part = lambda *pairs: Interactions(*np.array(pairs).T, None)  # noqa: E731
     split = Split("hand", 3, 4, part((0, 0), (2, 1)), part((2, 2)), part((0, 0), (0, 1), (1, 3)))
-    table = data.reach_table(split)
+    table = doctor.reach_table(split)
     assert table.loc["all"].tolist() == [2, 3, 1, 1, 0.75, 0.25]
     assert table.loc["without training rows"].tolist() == [1, 1, 0, 1, 1.0, 0.0]
 
@@ -156,12 +156,12 @@ def test_curves_over_the_published_ones():
 
 
 def test_expected_counts():
-    table = data.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
+    table = doctor.expected_table({"users": 3, "items": 4, "rows": 9}, {"users": 3, "items": 5, "rows": 10}, {"rows": 9})
     assert table["verdict"].tolist() == ["equal", "DIFFERS", "declared"]
 
 
 def test_noise_by_popularity(split):
-    table = data.noise_by_popularity(split)
+    table = run_cell("01_data", "noise_by_popularity", split=split, dataset="toy", note="")["noise"]
     assert len(table) == 10 and (table["most_popular"].diff().dropna() >= 0).all()
     assert table["false_positives"].mean() == pytest.approx(1 - split.train.is_clean.mean(), abs=0.02)
 

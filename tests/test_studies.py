@@ -18,7 +18,7 @@ from replication.runs.parameters import resolve
 from replication.runs.recipe import split_for, training_split
 from replication.runs.settings import plan
 from replication.sources import public
-from replication.studies import diagnostics, dose, selection, sensitivity
+from replication.studies import diagnostics, selection, sensitivity
 
 PARAMETERS = resolve(
     "toy",
@@ -160,7 +160,7 @@ def test_selection_study(done):
 
 
 def test_random_drop_is_the_base_of_the_contrast(done):
-    table = selection.tce_against("random-drop", done, [5, 20])
+    table = tables.same_step_table(selection.of_methods(done, "T-CE", "random-drop"), [5, 20], base="random-drop")
     assert set(table["method"]) == {"T-CE"} and len(table) == 4
     row = table.query("metric == 'recall' and k == 20").iloc[0]
     expected = np.mean(
@@ -190,7 +190,7 @@ def studied(**changes):
 
 def test_dose_plan(home):
     public.load("toy")
-    pairs = dose.dose_plan(studied())
+    pairs = sensitivity.dose_plan(studied())
     settings = {(label["line"], label["noise"], label["dose"]): run for label, run in pairs}
     assert len(settings) == len(pairs) == 7 * 2 * 2
     knows = settings["T-CE, knows the dose", "uniform", 0.4]
@@ -202,11 +202,11 @@ def test_dose_plan(home):
 
 def test_noisy_runs(module_home):
     grids = {"max_drop_rate": [0.05, 0.1], "ramp_steps": [20]}
-    pairs = dose.dose_plan(studied(grids=grids, grid_seeds=[1, 2], epochs=1))
+    pairs = sensitivity.dose_plan(studied(grids=grids, grid_seeds=[1, 2], epochs=1))
     done = map_runs([settings for _, settings in pairs], 1)
     split = split_for(done[-1].settings)
     assert (~split.train.is_clean).mean() == pytest.approx(0.4 / 1.4, abs=0.001)
-    table = dose.dose_response([label for label, _ in pairs], done, 20)
+    table = sensitivity.dose_response([label for label, _ in pairs], done, 20)
     assert (table.query("line == 'CE'")["change"] == 0).all() and table.notna().all(axis=None)
     of_line = {
         name: [run for (label, _), run in zip(pairs, done) if label == dict(line=name, noise="uniform", dose=0.4)]
@@ -218,7 +218,6 @@ def test_noisy_runs(module_home):
         (values["R-CE"].mean(), (values["R-CE"] - values["CE"]).mean())
     )
     assert row["mean_step"] == np.mean([run.selected_step for run in of_line["R-CE"]])
-    assert dose.dose_says(table).count(" at dose 0.4") == 6
 
 
 def test_sensitivity(done):
@@ -269,7 +268,7 @@ def test_your_own_losses_and_backbones_are_studied_beside_the_controls(home, tin
     own = {(run.backbone, run.method) for run in settings} - {(run.backbone, run.method) for run in beside}
     assert {("GMF", "symmetric_cross_entropy"), ("LightGCN", "CE"), ("LightGCN", "oracle-drop")} < own
     assert not any(
-        run.backbone_source for _, run in sensitivity.sensitivity_plan(parameters) + dose.dose_plan(parameters)
+        run.backbone_source for _, run in sensitivity.sensitivity_plan(parameters) + sensitivity.dose_plan(parameters)
     )
 
 

@@ -13,9 +13,8 @@ from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
-from replication.studies.dose import dose_plan
 from replication.studies.selection import of_methods
-from replication.studies.sensitivity import sensitivity_ce_plan, sensitivity_plan
+from replication.studies.sensitivity import dose_plan, sensitivity_ce_plan, sensitivity_plan
 
 
 def methods_for(parameters: Parameters) -> list[str]:
@@ -60,21 +59,6 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
     clean["relative"] = clean["change"] / clean["normal"]
     columns = ["normal", "clean", "change", "change_low", "change_high", "p_holm", "against_ce", "relative"]
     return clean[columns].reset_index()
-
-
-def loss_points(runs: list[Run]) -> pd.DataFrame:
-    """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives,
-    mean, …``."""
-    return points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
-
-
-def whole_and_first(points: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
-    """The points twice, told apart by ``span``: the whole process, and the first fifth of each backbone's steps."""
-    last = points.groupby("backbone")["step"].transform("max")
-    first = points[points["step"] <= share * last]
-    return pd.concat(
-        [points.assign(span="loss, whole process"), first.assign(span="loss, first fifth")], ignore_index=True
-    )
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from replication.methods import colliding as neighbourhood
 from replication.methods.colliding import SPACES, CollidingInference, NeighbourMean
 from replication.methods.known_positives import known_positives
 from replication.report import tables
-from replication.report.statistics import compare, corrected, counted
+from replication.report.statistics import compare, corrected
 from replication.report.tables import METRIC_NAMES, PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import torch_threads
@@ -172,15 +172,3 @@ def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
             key, key=lambda column: column.map(list(table[column.name].unique()).index), kind="stable"
         )
     return tables.readable(chosen, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
-
-
-def says(table: pd.DataFrame) -> str:
-    """How often each strategy is better, worse or neither than plain training with the same loss, as text."""
-    lines = ["**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n"]
-    if (n_seeds := table["n_seeds"].max()) < 5:
-        few = f"with at most {n_seeds} seeds few changes can be resolved"
-        lines.append(f"- {few}: *unresolved* is no evidence of no effect")
-    for strategy, cells in tables.tested(table).groupby("strategy", sort=False):
-        parts = [f"{name}: {counted(found)}" for name, found in cells.groupby("method", sort=False)["against_plain"]]
-        lines.append(f"- {strategy}: " + "; ".join(parts))
-    return "\n".join(lines)

@@ -1,11 +1,9 @@
 """Which checkpoint? Each method at the step that each rule of selection would have chosen."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from replication.report.statistics import over_seeds
-from replication.report.tables import PAPER_METRICS, same_step_table, spread, wide, with_cell, with_metric
+from replication.report.tables import PAPER_METRICS, spread, wide, with_cell, with_metric
 from replication.runs.store import Run
 
 
@@ -54,21 +52,3 @@ def readable_selection(table: pd.DataFrame, metric: str = "recall") -> pd.DataFr
     cells = spread(rows["mean"], rows["high"]) + rows["mean_step"].map(" @ {:,.0f}".format)
     shown = wide(rows.assign(cell=cells), ["backbone", "method"], "selector").fillna("–")
     return shown.rename_axis(columns=with_metric(rows)["measured"].iloc[0])
-
-
-def selection_says(table: pd.DataFrame) -> str:
-    """T-CE, and the two controls that use the flags, minus CE in Recall under each rule, as text: means only."""
-    recall = wide(table[table["metric"] == "recall"], ["backbone", "method"], "selector", "mean")
-    lines = ["**Here**, methods minus CE in Recall under each rule (means, untested):\n"]
-    for method in ("T-CE", "oracle-drop", "clean-only"):
-        for backbone in table.loc[table["method"] == method, "backbone"].unique():
-            gains = (recall.loc[(backbone, method)] - recall.loc[(backbone, "CE")]).dropna()
-            told = ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
-            lines.append(f"- {method}, {backbone}: {told}")
-    return "\n".join(lines)
-
-
-def tce_against(control: str, runs: list[Run], ks: Sequence[int]) -> pd.DataFrame:
-    """T-CE minus a control with the same schedule: :func:`replication.report.tables.same_step_table` with the control
-    as base."""
-    return same_step_table(of_methods(runs, "T-CE", control), ks, base=control)
