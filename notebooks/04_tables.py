@@ -86,7 +86,14 @@ untrained[["method", "setting"]].drop_duplicates().set_index("method")
 # *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* is what the marks above go by. *detectable*: the least true change that these seeds would find four times in five, before any correction; an unresolved cell says nothing about smaller ones.
 
 # %%
-publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=tables.statistics_table(table))
+rows = tables.with_metric(tables.tested(table))
+signed = rows[["change", "change_low", "change_high", "user_low", "user_high"]].apply(tables.spread, sign="+")
+cells = {"change": signed["change"], "over seeds": signed["change_low"] + " to " + signed["change_high"]}
+cells["over users"] = signed["user_low"] + " to " + signed["user_high"]
+cells |= {name: rows[of].map("{:.4f}".format) for name, of in {"p": "p", "p (Holm)": "p_holm", "detectable": "detectable"}.items()}
+shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
+shown = shown.set_index(tables.cell_index(rows))
+publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=shown)
 
 # %% [markdown]
 # ## Beside the published numbers
@@ -105,10 +112,20 @@ else:
 # Method minus CE with its 95 % interval. A line that crosses the vertical zero is unresolved, and so are some that do not: the intervals are not corrected for their number. Look at the width first: an effect smaller than that cannot be seen with these seeds.
 
 # %%
-publish_figure(
-    figures.change_figure(table), table.dropna(subset="change"), dataset, "change_against_ce",
-    "Change of Recall and NDCG against CE with 95 % intervals, by backbone and method", note,
-)
+rows = tables.with_metric(tables.tested(table)).assign(row="")
+lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), figures.styles_of(rows["method"].unique())
+figure, each = figures.facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
+for axis, panel in each:
+    halves = (panel["change_high"] - panel["change"]).fillna(0)
+    for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
+        axis.errorbar(change, -place, xerr=half, fmt=styles[method].marker, color=styles[method].color, capsize=3)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.grid(visible=False, axis="y")
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_ylim(0.5 - len(lines), 0.5)
+    axis.set_yticks([-place for place in range(len(lines))], lines)
+about = "Change of Recall and NDCG against CE with 95 % intervals, by backbone and method"
+publish_figure(figure, table.dropna(subset="change"), dataset, "change_against_ce", about, note)
 
 # %% [markdown]
 # The same, counted.
@@ -223,7 +240,8 @@ pd.Series(public.checksums(dataset), name="SHA-256").rename_axis("file").to_fram
 # What the runs were computed with. Two values in a line mean that the runs were not all made in one environment.
 
 # %%
-tables.environment_table(runs)
+environments = pd.DataFrame([run.info["environment"] for run in runs])
+environments.agg(lambda values: ", ".join(sorted(set(values)))).rename_axis("what").to_frame("value")
 
 # %% [markdown]
 # One row per run: settings, selected step, all means, wall time. The full table is `results/<dataset>/runs.csv`.

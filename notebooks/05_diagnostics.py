@@ -34,7 +34,7 @@ from replication.runs.parameters import DiagnosticsParameters, resolve
 from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.sources import public
-from replication.studies import diagnostics, selection, sensitivity
+from replication.studies import diagnostics, sensitivity
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -183,7 +183,7 @@ tables.summary(table)
 
 # %%
 for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
-    contrast = tables.same_step_table(selection.of_methods(runs, "T-CE", control), parameters.top_k, base=control)
+    contrast = tables.same_step_table(diagnostics.of_methods(runs, "T-CE", control), parameters.top_k, base=control)
     name = f"tce_against_{control.removesuffix('-drop')}"
     display(publish_study(name, contrast, dataset, note, tables.readable_same_step(contrast)))
 
@@ -193,7 +193,7 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 # Test users in quartiles of their training interactions. A backbone is left out if its runs are records, which lack the values of each user. The least active users have the fewest positives to learn from; the paper says that they gain too.
 
 # %%
-with_users = diagnostics.with_users(selection.of_methods(runs, *PAPER))
+with_users = diagnostics.with_users(diagnostics.of_methods(runs, *PAPER))
 if with_users:
     groups = diagnostics.activity(with_users, split)
     active = tables.with_metric(groups[groups["k"] == k])
@@ -219,8 +219,11 @@ if with_users:
 # Test Recall of each method at the step that each rule would have selected, and the mean step. *own loss* is the main table's rule. *clean validation* uses flags, *best on test* chooses on the number it reports: a ceiling, no rule. Compare methods **within** a column: where a difference lives in one column only, the rule made it. *T-CE's step* reads every method at the step that T-CE selected.
 
 # %%
-selected = selection.selection_study(runs, k)
-publish_table(selected, dataset, "selectors", note, shown=selection.readable_selection(selected))
+selected = diagnostics.selection_study(runs, k)
+rows = tables.with_metric(selected[selected["metric"] == "recall"])
+cells = rows.assign(cell=tables.spread(rows["mean"], rows["high"]) + rows["mean_step"].map(" @ {:,.0f}".format))
+shown = tables.wide(cells, ["backbone", "method"], "selector").fillna("–").rename_axis(columns=f"Recall@{k}")
+publish_table(selected, dataset, "selectors", note, shown=shown)
 
 # %% [markdown]
 # What the rules do to the comparison of T-CE with CE, and to what removing the noise gains.

@@ -25,6 +25,7 @@
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown, display
 
 from replication.methods.known_positives import known_positives
@@ -89,14 +90,14 @@ if planned:
 
 # %%
 if planned:
-    collided = extra_feedback.colliding(plain, split, parameters)
+    grids, chosen, collided = extra_feedback.colliding(plain, split, parameters)
 
 # %% [markdown]
 # Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours. λ = 1, the right column, is the plain model. A star marks the best mean; where the right column is framed, nothing is better than the plain model. Each panel has its own scale: look at the colour bar before reading a difference.
 
 # %%
 if planned:
-    grid = collided.grid[(collided.grid["method"] == "CE") & collided.grid["known_share"].isin([parameters.compared_share, None])]
+    grid = grids[(grids["method"] == "CE") & grids["known_share"].isin([parameters.compared_share, None])]
     space = "space: " + grid["strategy"].str.extract(r"\((.*)\)", expand=False) + "\nnumber of neighbours"
     figure, each = figures.facets(grid.assign(space=space), "space", "backbone", "λ, weight of the own score")
     for axis, panel in each:
@@ -122,8 +123,12 @@ else:
 
 # %%
 if planned:
-    shown = extra_feedback.readable_choices(collided.chosen)
-    display(publish_table(collided.chosen, dataset, "colliding_chosen", note, shown))
+    choice = chosen["neighbours"].astype(str) + " at λ = " + chosen["lambda"].map("{:g}".format)
+    choice = choice.where(chosen["lambda"] != 1, "plain")
+    by_seed = chosen.assign(choice=choice, known_share=extra_feedback.share_texts).groupby(extra_feedback.KEYS[:4], sort=False)
+    shown = by_seed.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
+    shown = shown.reset_index().round({"without neighbours": 3})
+    display(publish_table(chosen, dataset, "colliding_chosen", note, shown))
 
 # %% [markdown]
 # ## All strategies
@@ -134,7 +139,11 @@ if planned:
 if planned:
     values = extra_feedback.all_values(plain, trained, collided)
     table = extra_feedback.extra_table(values)
-    points = extra_feedback.by_share(table, parameters.known_shares, k)
+    of_ce = tables.with_metric(tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
+    of_ce = of_ce.assign(mean=of_ce["change"], low=of_ce["change_low"], high=of_ce["change_high"], measured="change of " + of_ce["measured"])
+    knowing, unknowing = of_ce[of_ce["known_share"].notna()], of_ce[of_ce["known_share"].isna()]
+    everywhere = [unknowing.assign(known_share=share) for share in parameters.known_shares]
+    points = pd.concat([knowing, *everywhere], ignore_index=True).sort_values("known_share", kind="stable")
     display(publish_figure(
         figures.panels(points, x="known_share", line="strategy", column="backbone", row="measured", xlabel="known share", named=True, zero=0),
         points, dataset, "extra_feedback", "Change of Recall and NDCG by each strategy against the known share", note,

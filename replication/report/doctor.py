@@ -119,17 +119,6 @@ def effective_drop_rates(parameters: Parameters, n_train: int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("backbone").round(4)
 
 
-def counts_table(split: Split) -> pd.DataFrame:
-    """Rows, users, items and the share of false positives of each part."""
-    rows = []
-    for name in FILES:
-        part = getattr(split, name)
-        noise = "no flags" if part.is_clean is None else f"{1 - part.is_clean.mean():.2%}"
-        users, items = (len(np.unique(ids)) for ids in (part.users, part.items))
-        rows.append(dict(part=name, interactions=len(part), users=users, items=items, false_positives=noise))
-    return pd.DataFrame(rows).set_index("part")
-
-
 def reach_table(split: Split) -> pd.DataFrame:
     """What the test part lets any model reach, for users with and without training rows.
 
@@ -156,13 +145,3 @@ def reach_table(split: Split) -> pd.DataFrame:
             | {"Recall ceiling": ceilings["all"], "ceiling over items of train": ceilings["trained"]}
         )
     return pd.DataFrame(rows).set_index("test users").query("users > 0").round(4)
-
-
-def expected_table(found: dict[str, int], expected: dict[str, int], declared: dict[str, int]) -> pd.DataFrame:
-    """Counts of a data set beside the expected ones; the verdict is ``equal``, ``declared`` or ``DIFFERS``."""
-    rows = []
-    for name, count in found.items():
-        accepted = {expected.get(name, count): "equal", declared.get(name): "declared"}
-        row = dict(count=name, found=count, expected=expected.get(name, "not known"))
-        rows.append(row | dict(verdict=accepted.get(count, "DIFFERS") if name in expected else ""))
-    return pd.DataFrame(rows).set_index("count")

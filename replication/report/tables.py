@@ -105,19 +105,6 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
 
 
-def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
-    could have found."""
-    rows = with_metric(tested(table))
-    signed = rows[["change", "change_low", "change_high", "user_low", "user_high"]].apply(spread, sign="+")
-    digits = rows[["p", "p_holm", "detectable"]].map("{:.4f}".format).rename(columns={"p_holm": "p (Holm)"})
-    over_seeds = signed["change_low"] + " to " + signed["change_high"]
-    over_users = signed["user_low"] + " to " + signed["user_high"]
-    cells = {"change": signed["change"], "over seeds": over_seeds, "over users": over_users, **digits}
-    shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
-    return shown.set_index(cell_index(rows))
-
-
 def readable(
     table: pd.DataFrame, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
 ) -> pd.DataFrame:
@@ -197,9 +184,9 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
     """Better loss or longer training? Each method's test metrics beside ``base``'s at the method's own step.
 
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
-    remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by
-    seed, with 95 % intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved,
-    each corrected by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
+    remains of it when ``base`` is read from its curve at the method's step. Both are means paired by seed, with 95 %
+    intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved, each corrected
+    by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
     """
     bases = {(run.settings.backbone, run.settings.seed): run for run in runs if run.settings.method == base}
     frames, names = [], ["own_steps", "same_step"]
@@ -217,8 +204,7 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
         found = changes(pd.concat(frames), CELL, name)
         found = corrected(found, f"at_{name}", [is_own(found)], name).rename(columns={"p": f"{name}_p"})
         columns.append(found.set_index(CELL).drop(columns=["p_holm", "detectable"]))
-    table = pd.concat(columns, axis=1)
-    outcomes = [f"at_{name}" for name in names]
+    table, outcomes = pd.concat(columns, axis=1), [f"at_{name}" for name in names]
     return table[[*table.columns.drop(outcomes), *outcomes]].reset_index()
 
 
@@ -241,13 +227,6 @@ def runs_table(runs: list[Run]) -> pd.DataFrame:
         row |= {f"{mean.part}_{mean.metric}_{mean.k}": mean.value for mean in means}
         rows.append(row | {"seconds": round(info["seconds"]["total"], 1), "commit": info["environment"]["commit"]})
     return pd.DataFrame(rows).drop(columns="pretrained")
-
-
-def environment_table(runs: list[Run]) -> pd.DataFrame:
-    """What the runs were computed with; a line has several values where runs differ."""
-    kinds = runs[0].info["environment"]
-    values = {kind: ", ".join(sorted({run.info["environment"][kind] for run in runs})) for kind in kinds}
-    return pd.Series(values, name="value").rename_axis("what").to_frame()
 
 
 def by_method(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:

@@ -13,7 +13,6 @@ from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
-from replication.studies.selection import of_methods
 from replication.studies.sensitivity import dose_plan, sensitivity_ce_plan, sensitivity_plan
 
 
@@ -36,6 +35,11 @@ def planned(parameters: Parameters) -> list[Settings]:
     """All runs of 05_diagnostics with the parameters of a data set."""
     tried = [settings for _, settings in sensitivity_plan(parameters) + dose_plan(parameters)]
     return list(dict.fromkeys(main_plan(parameters) + tried + sensitivity_ce_plan(parameters)))
+
+
+def of_methods(runs: list[Run], *methods: str) -> list[Run]:
+    """The runs of some methods."""
+    return [run for run in runs if run.settings.method in methods]
 
 
 def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFrame:
@@ -134,3 +138,37 @@ def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     cell = [key for key in keys if key != "method"]
     table = compare(values, keys, cell, values["method"] == "CE", over_seeds).drop(columns=["n_seeds", "detectable"])
     return corrected(table, "against_ce", [table["metric"], table["k"], is_own(table)])
+
+
+def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
+    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric,
+    k, mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that
+    some of its seeds lack.
+
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
+    test* chooses on what it reports, a ceiling.
+    """
+    by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
+    by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
+    of_tce = {(run.settings.backbone, run.settings.seed): run.selected_step for run in of_methods(runs, "T-CE")}
+    frames, keys = [], ["backbone", "method", "selector", "metric", "k"]
+    for run in runs:
+        history = run.history.set_index("step")
+        steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
+        steps |= {name: history[column].idxmax() for name, column in by_recall.items() if column in history}
+        steps["last step"] = run.info["last_point"]
+        step = of_tce.get((run.settings.backbone, run.settings.seed))
+        if step in history.index:  # clean-only has fewer steps
+            steps["T-CE's step"] = step
+        steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
+        rows = [
+            dict(selector=name, metric=metric, k=k, step=step, value=history[f"{metric}_{k}_test"][step])
+            for name, step in steps.items()
+            for metric in PAPER_METRICS
+        ]
+        frames.append(with_cell(run, pd.DataFrame(rows)))
+    frame = pd.concat(frames, ignore_index=True)
+    seeds = frame.groupby(keys)["value"].transform("count")
+    all_seeds = seeds.groupby([frame["backbone"], frame["method"]]).transform("max")
+    frame = frame[seeds == all_seeds]  # the same seeds for every rule
+    return over_seeds(frame, keys).assign(mean_step=over_seeds(frame, keys, "step")["mean"])
