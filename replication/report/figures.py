@@ -40,8 +40,7 @@ OTHERS = [  # for a user's methods, and for further lines of one method
 def styles_of(lines: Iterable[str]) -> dict[str, Style]:
     """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the
     others, which begin again where there are too few."""
-    styles: dict[str, Style] = {}
-    others = cycle(OTHERS)
+    styles, others = {}, cycle(OTHERS)
     for name in lines:
         style = STYLES.get(name) or STYLES.get(name.split(",")[0])
         styles[name] = next(others) if style is None or style in styles.values() else style

@@ -22,8 +22,8 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
         k: items for each user; one who has seen nearly everything gets fewer.
 
     Returns:
-        ``user, rank, item, probability``, one row per recommendation, with original ids; ``probability`` is the sigmoid
-        of the model's score, of use for ordering only.
+        ``user, rank, item, probability`` with original ids; ``probability`` is the sigmoid of the model's score, of use
+        for ordering only.
 
     Raises:
         ValueError: an unknown user, or k below 1.
@@ -40,6 +40,4 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
     items = ranked[row, rank]
     with torch.no_grad():
         scores = model.score_items(torch.from_numpy(numbers)).sigmoid().numpy()[row, items]
-    return pd.DataFrame(
-        {"user": user_ids[numbers[row]], "rank": rank + 1, "item": item_ids[items], "probability": scores}
-    )
+    return pd.DataFrame(dict(user=user_ids[numbers[row]], rank=rank + 1, item=item_ids[items], probability=scores))

@@ -28,10 +28,8 @@ def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
-    """Every mean of every run, tidy: ``backbone, method, seed, metric, k, value``.
-
-    ``users``: all, warm (with training rows) or cold (without).
-    """
+    """Every mean of every run, ``backbone, method, seed, metric, k, value``, over users that are all, warm (with
+    training rows) or cold (without)."""
     frames = [with_cell(run, run.metrics[run.metrics["part"] == part]) for run in runs]
     means = pd.concat(frames).set_index(["users", "backbone", "method", "seed", "metric", "k"])
     values, n_users = means["value"], means["n_users"]
@@ -114,9 +112,9 @@ def readable(
     worse by the column ``outcome``, after Holm's correction.
     """
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
-    changes = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
+    gains = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
     marks = rows[outcome].astype(object).map(MARKS).fillna("")
-    cells = spread(rows["mean"], rows["high"]) + changes + marks
+    cells = spread(rows["mean"], rows["high"]) + gains + marks
     return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
 
 

@@ -84,10 +84,8 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[p
 def _collide(run: Run, split: Split, on_valid: RankingTask, on_test: RankingTask, parameters: Parameters) -> tuple:
     """One run's part of each table of :func:`colliding`, as lists of frames."""
     model, ks, ns = run.model(), parameters.top_k, parameters.neighbours
-    scores, lambdas = (
-        neighbourhood.stored(model, split.n_users, split.n_items),
-        sorted(parameters.lambdas, reverse=True),
-    )
+    scores = neighbourhood.stored(model, split.n_users, split.n_items)
+    lambdas = sorted(parameters.lambdas, reverse=True)
     shares = parameters.known_shares if run.settings.method == "CE" else [parameters.compared_share]
     of_run = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
     own, *others = SPACES
