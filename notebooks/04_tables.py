@@ -112,20 +112,10 @@ else:
 # Method minus CE with its 95 % interval. A line that crosses the vertical zero is unresolved, and so are some that do not: the intervals are not corrected for their number. Look at the width first: an effect smaller than that cannot be seen with these seeds.
 
 # %%
-rows = tables.with_metric(tables.tested(table)).assign(row="")
-lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), figures.styles_of(rows["method"].unique())
-figure, each = figures.facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
-for axis, panel in each:
-    halves = (panel["change_high"] - panel["change"]).fillna(0)
-    for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
-        axis.errorbar(change, -place, xerr=half, fmt=styles[method].marker, color=styles[method].color, capsize=3)
-    axis.axvline(0, color="black", linewidth=1)
-    axis.grid(visible=False, axis="y")
-    axis.locator_params(axis="x", nbins=4)
-    axis.set_ylim(0.5 - len(lines), 0.5)
-    axis.set_yticks([-place for place in range(len(lines))], lines)
-about = "Change of Recall and NDCG against CE with 95 % intervals, by backbone and method"
-publish_figure(figure, table.dropna(subset="change"), dataset, "change_against_ce", about, note)
+publish_figure(
+    figures.change_figure(table), table.dropna(subset="change"), dataset, "change_against_ce",
+    "Change of Recall and NDCG against CE with 95 % intervals, by backbone and method", note,
+)
 
 # %% [markdown]
 # The same, counted.

@@ -279,7 +279,7 @@ def test_a_users_rows_are_corrected_apart(with_own):
     of_own = table[own & table["change"].notna() & table["metric"].isin(tables.PAPER_METRICS)]
     assert of_own["p_holm"].min() == pytest.approx(12 * of_own["p"].min()), "a family of three rows in four cells"
     assert set(table.query("method == 'mine'")["against_ce"]) == {"better"}
-    drawn = run_cell("04_tables", "change_against_ce", table=table, dataset="toy", note="")["figure"]
+    drawn = figures.change_figure(table)
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()][:3] == ["GMF T-CE", "GMF R-CE", "GMF mine"]
 
 

@@ -11,7 +11,7 @@ from replication.methods import METHODS
 from replication.methods.colliding import SPACES
 from replication.methods.known_positives import STRATEGIES
 from replication.methods.method import Style
-from replication.report.tables import with_cell
+from replication.report.tables import tested, with_cell, with_metric
 from replication.runs.store import Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
@@ -131,3 +131,19 @@ def panels(
         if not ordered:
             axis.tick_params("x", labelrotation=90, labelbottom=panel[row].iloc[0] == points[row].iloc[-1])
     return _with_legend(figure)
+
+
+def change_figure(table: pd.DataFrame) -> Figure:
+    """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
+    rows = with_metric(tested(table)).assign(row="")
+    lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), styles_of(rows["method"].unique())
+    figure, each = facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
+    for axis, panel in each:
+        halves = (panel["change_high"] - panel["change"]).fillna(0)
+        for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
+            axis.errorbar(change, -place, xerr=half, fmt=styles[method].marker, color=styles[method].color, capsize=3)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.grid(visible=False, axis="y")
+        axis.locator_params(axis="x", nbins=4)
+        axis.set(ylim=(0.5 - len(lines), 0.5), yticks=-np.arange(len(lines)), yticklabels=lines)
+    return figure
