@@ -59,7 +59,6 @@ methods = diagnostics.methods_for(parameters)
 has_flags = public.has_flags(dataset)
 settings = diagnostics.main_plan(parameters)
 of_grids = sensitivity.sensitivity_plan(parameters)
-of_grids_ce = sensitivity.sensitivity_ce_plan(parameters)
 of_doses = sensitivity.dose_plan(parameters)
 left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
 tables.settings_table(settings)
@@ -68,7 +67,7 @@ tables.settings_table(settings)
 # Runs that are on disk are read, the others are computed now, those of the last two sections too: the bar is for all of this notebook.
 
 # %%
-every = settings + of_grids_ce + [settings for _, settings in of_grids + of_doses]
+every = settings + [settings for _, settings in of_grids + of_doses]
 runs = map_runs(every, parameters.jobs, label="05: all runs", use_records=parameters.use_records)[: len(settings)]
 split = split_for(settings[0])
 k = max(parameters.top_k)
@@ -256,8 +255,7 @@ publish_figure(
 # %%
 if of_grids:
     tried = map_runs([settings for _, settings in of_grids], parameters.jobs, use_records=parameters.use_records)
-    normal = map_runs(of_grids_ce, parameters.jobs, use_records=parameters.use_records)
-    sensitive = tables.with_metric(sensitivity.sensitivity([name for name, _ in of_grids], tried, normal, k))
+    sensitive = tables.with_metric(sensitivity.sensitivity([option for option, _ in of_grids], tried, k))
     display(publish_figure(
         figures.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True, one_scale=False),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,

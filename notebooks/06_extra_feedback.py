@@ -125,7 +125,8 @@ else:
 if planned:
     choice = chosen["neighbours"].astype(str) + " at λ = " + chosen["lambda"].map("{:g}".format)
     choice = choice.where(chosen["lambda"] != 1, "plain")
-    by_seed = chosen.assign(choice=choice, known_share=extra_feedback.share_texts).groupby(extra_feedback.KEYS[:4], sort=False)
+    shares = chosen["known_share"].map("{:g}".format, na_action="ignore").fillna("")
+    by_seed = chosen.assign(choice=choice, known_share=shares).groupby(extra_feedback.KEYS[:4], sort=False)
     shown = by_seed.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
     shown = shown.reset_index().round({"without neighbours": 3})
     display(publish_table(chosen, dataset, "colliding_chosen", note, shown))
@@ -154,7 +155,11 @@ if planned:
 
 # %%
 if planned:
-    display(publish_study("extra_feedback", table, dataset, note, extra_feedback.readable(table, k)))
+    in_order = lambda column: column.map(list(table[column.name].unique()).index)
+    at_k = table[table["k"] == k].sort_values(["backbone", "method"], key=in_order, kind="stable")
+    at_k = at_k.assign(known_share=at_k["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
+    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
+    display(publish_study("extra_feedback", table, dataset, note, shown))
 
 # %% [markdown]
 # What that says, counted.

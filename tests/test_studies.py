@@ -222,10 +222,11 @@ def test_noisy_runs(module_home):
 def test_sensitivity(done):
     parameters = studied(grids={"max_drop_rate": [0.05, 0.1], "beta": [0.5]}, doses=[], grid_seeds=[1, 2], epochs=1)
     pairs = sensitivity.sensitivity_plan(parameters)
-    assert [name for name, _ in pairs] == ["max_drop_rate"] * 4 + ["beta"] * 2
-    assert {run.backbone for _, run in pairs} == {"NeuMF"} and [run.method for _, run in pairs[-2:]] == ["R-CE"] * 2
-    normal = map_runs(sensitivity.sensitivity_ce_plan(parameters), 1)
-    table = sensitivity.sensitivity([name for name, _ in pairs], map_runs([run for _, run in pairs], 1), normal, 20)
+    assert [name for name, _ in pairs] == ["max_drop_rate"] * 4 + ["beta"] * 2 + [""] * 2
+    assert {run.backbone for _, run in pairs} == {"NeuMF"}
+    assert [run.method for _, run in pairs[4:]] == ["R-CE"] * 2 + ["CE"] * 2
+    tried = map_runs([run for _, run in pairs], 1)
+    table, normal = sensitivity.sensitivity([name for name, _ in pairs], tried, 20), tried[-2:]
     assert len(table) == 3 * 2 * 2 and table.query("method == 'CE'")["change"].isna().all()
     row = table.query("method == 'R-CE' and metric == 'recall'").iloc[0]
     assert row["change"] == pytest.approx(row["mean"] - np.mean([run.value("recall", 20) for run in normal]))

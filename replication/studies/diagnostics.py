@@ -13,7 +13,7 @@ from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
-from replication.studies.sensitivity import dose_plan, sensitivity_ce_plan, sensitivity_plan
+from replication.studies.sensitivity import dose_plan, sensitivity_plan
 
 
 def methods_for(parameters: Parameters) -> list[str]:
@@ -34,7 +34,7 @@ def main_plan(parameters: Parameters) -> list[Settings]:
 def planned(parameters: Parameters) -> list[Settings]:
     """All runs of 05_diagnostics with the parameters of a data set."""
     tried = [settings for _, settings in sensitivity_plan(parameters) + dose_plan(parameters)]
-    return list(dict.fromkeys(main_plan(parameters) + tried + sensitivity_ce_plan(parameters)))
+    return list(dict.fromkeys(main_plan(parameters) + tried))
 
 
 def of_methods(runs: list[Run], *methods: str) -> list[Run]:

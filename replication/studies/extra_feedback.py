@@ -13,7 +13,6 @@ from replication.methods import PAPER
 from replication.methods import colliding as neighbourhood
 from replication.methods.colliding import SPACES, CollidingInference, NeighbourMean
 from replication.methods.known_positives import known_positives
-from replication.report import tables
 from replication.report.statistics import compare, corrected
 from replication.report.tables import METRIC_NAMES, PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
@@ -111,11 +110,6 @@ def _tidy(cells: pd.DataFrame, columns: str, about: dict) -> pd.DataFrame:
     return cells.melt(var_name=columns, value_name="value", ignore_index=False).reset_index().assign(**about)
 
 
-def share_texts(table: pd.DataFrame) -> pd.Series:
-    """The known shares for readers; empty where nothing is known."""
-    return table["known_share"].map("{:g}".format, na_action="ignore").fillna("")
-
-
 def all_values(plain: list[Run], trained: list[Run], collided: pd.DataFrame) -> pd.DataFrame:
     """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra
     feedback are the strategy ``plain``, without a share."""
@@ -133,11 +127,3 @@ def extra_table(values: pd.DataFrame) -> pd.DataFrame:
     and over the other metrics)."""
     table = compare(values, KEYS, ["backbone", "method", "metric", "k"], values["strategy"] == "plain")
     return corrected(table, "against_plain", [table["metric"].isin(PAPER_METRICS)]).drop(columns="detectable")
-
-
-def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Recall and NDCG at K as :func:`tables.readable` writes them, with the change against plain training."""
-    chosen = table[table["k"] == k].assign(known_share=share_texts)
-    order = lambda column: column.map(list(table[column.name].unique()).index)  # noqa: E731
-    chosen = chosen.sort_values(["backbone", "method"], key=order, kind="stable")
-    return tables.readable(chosen, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")

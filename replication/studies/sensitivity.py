@@ -20,36 +20,33 @@ DOSE_BACKBONE = "GMF"  # the fastest
 
 
 def sensitivity_plan(parameters: Parameters) -> list[tuple[str, Settings]]:
-    """The runs of one option of T-CE or R-CE at a time over its grid, the others as released: ``(option,
-    settings)``."""
+    """The runs of one option of T-CE or R-CE at a time over its grid, the others as released, and of CE with the same
+    backbone and seeds: ``(option, settings)``, where CE's option is ``""``. None where there is no grid."""
     if not any(values for _, values in parameters.grids):
         return []
     studied = _studied(parameters, GRID_BACKBONE, test_curve=False)
-    return [
+    tried = [
         (option, settings)
         for method in PAPER
         for option in METHODS[method].grid
         for value in getattr(parameters.grids, option)
         for settings in plan([method], studied.having(**{option: value}))
     ]
-
-
-def sensitivity_ce_plan(parameters: Parameters) -> list[Settings]:
-    """CE with the same backbone and seeds; none where there is no grid."""
-    return plan(["CE"], _studied(parameters, GRID_BACKBONE)) if any(values for _, values in parameters.grids) else []
+    return tried + [("", settings) for settings in plan(["CE"], _studied(parameters, GRID_BACKBONE))]
 
 
 def _studied(parameters: Parameters, backbone: str, **values) -> Parameters:
     return parameters.having(backbones=[backbone], seeds=parameters.grid_seeds, own_backbones=[], **values)
 
 
-def sensitivity(names: list[str], runs: list[Run], ce_runs: list[Run], k: int) -> pd.DataFrame:
+def sensitivity(options: list[str], runs: list[Run], k: int) -> pd.DataFrame:
     """``parameter, value, method, metric, k, mean, low, high`` over the grid, CE repeated at every value, and the
-    change against CE of the same seeds with its interval."""
-    ce_of = {run.settings.seed: run for run in ce_runs}
+    change against CE of the same seeds with its interval. ``options`` are the runs', of :func:`sensitivity_plan`."""
+    ce_of = {run.settings.seed: run for option, run in zip(options, runs) if not option}
     frames = [
-        values_of([run, ce_of[run.settings.seed]]).assign(parameter=name, x=run.settings.method_options[name])
-        for name, run in zip(names, runs)
+        values_of([run, ce_of[run.settings.seed]]).assign(parameter=option, x=run.settings.method_options[option])
+        for option, run in zip(options, runs)
+        if option
     ]
     keys, cell = ["parameter", "x", "method", "metric", "k"], ["parameter", "x", "metric", "k"]
     values = _at_k(frames, k).drop_duplicates(ignore_index=True)
