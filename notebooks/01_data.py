@@ -25,11 +25,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from denoise_lib.data import Interactions
 from denoise_lib.sampling import sample_negatives
-from replication.report import data, doctor
+from replication.report import doctor, figures
 from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.runs.parameters import DataParameters, resolve
 from replication.runs import store
@@ -69,9 +72,9 @@ note = store.note(parameters)
 Markdown("\n".join(f"- **{key}**: {value}" for key, value in public.card(dataset).items()))
 
 # %% [markdown]
-# The counts beside the expected ones (published where there are any; for `toy`, those of the generator). A difference that the parameters do not declare stops the notebook.
+# What these files hold, counted.
 
-# %% tags=["nbval-check-output"]
+# %%
 found = {
     "users": split.n_users,
     "items": split.n_items,
@@ -81,7 +84,17 @@ found = {
     "test": len(split.test),
     "test_users": len(np.unique(split.test.users)),
 }
-counts = data.expected_table(found, parameters.expected, parameters.declared_differences)
+
+# %% [markdown]
+# The counts beside the expected ones (published where there are any; for `toy`, those of the generator). A difference that the parameters do not declare stops the notebook.
+
+# %% tags=["nbval-check-output"]
+rows = []
+for name, count in found.items():
+    accepted = {parameters.expected.get(name, count): "equal", parameters.declared_differences.get(name): "declared"}
+    verdict = accepted.get(count, "DIFFERS") if name in parameters.expected else ""
+    rows.append(dict(count=name, found=count, expected=parameters.expected.get(name, "not known"), verdict=verdict))
+counts = pd.DataFrame(rows).set_index("count")
 counts
 
 # %% [markdown]
@@ -98,7 +111,12 @@ if undeclared and not parameters.ratings:
 # One row per part. The test part holds true positives only, so its noise is 0 by construction; train and valid keep theirs, as in the paper.
 
 # %% tags=["nbval-check-output"]
-parts = data.counts_table(split)
+rows = []
+for name, part in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+    noise = "no flags" if part.is_clean is None else f"{1 - part.is_clean.mean():.2%}"
+    n_users, n_items = len(np.unique(part.users)), len(np.unique(part.items))
+    rows.append(dict(part=name, interactions=len(part), users=n_users, items=n_items, false_positives=noise))
+parts = pd.DataFrame(rows).set_index("part")
 parts
 
 # %% [markdown]
@@ -133,7 +151,7 @@ Markdown(findings.query("invalid").to_markdown(index=False)) if dataset == "toy"
 # What the test part lets any model reach. *masked*: the pair is in train or valid, so the ranking leaves it out. *item not in train*: no training row has the item, so a model has only ever seen it as a negative. The ceilings are the mean Recall if everything else were ranked first.
 
 # %%
-publish_table(data.reach_table(split), dataset, "reach", note)
+publish_table(doctor.reach_table(split), dataset, "reach", note)
 
 # %% [markdown]
 # Sampled negatives must never be observed interactions. Here is one draw for every training row, checked against all of them.
@@ -148,12 +166,30 @@ int(np.asarray(observed[split.train.users, negatives]).sum())
 #
 # Interactions of each item, most popular first, on logarithmic axes: a straight line is a power law. Read off how much of the data the first ten items hold.
 
+
 # %%
-frequency = data.frequency_points(split)
-publish_figure(
-    data.frequency_figure(frequency, "item"), frequency.query("of == 'item'"), dataset, "item_popularity",
-    "Training interactions against the popularity rank of the item", note,
-)
+def by_rank(of, ids, size):
+    """Interactions of each id, most first. Of a run of equal counts only the two ends are kept: the same line."""
+    counts = np.sort(np.bincount(ids, minlength=size))[::-1]
+    is_end = np.diff(counts, prepend=-1, append=-1) != 0
+    ends = np.flatnonzero(is_end[:-1] | is_end[1:])
+    return pd.DataFrame(dict(of=of, rank=ends + 1, interactions=counts[ends]))
+
+
+def ranks_figure(points):
+    """Interactions against rank on logarithmic axes."""
+    drawn, figure = points.query("interactions > 0"), Figure(figsize=(4.3, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.loglog(drawn["rank"], drawn["interactions"], color=figures.STYLES["T-CE"].color)
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set(xlabel=f"rank of the {points['of'][0]}", ylabel="training interactions")
+    axis.grid(alpha=0.25, which="both")
+    return figure
+
+
+of_items = by_rank("item", split.train.items, split.n_items)
+about = "Training interactions against the popularity rank of the item"
+publish_figure(ranks_figure(of_items), of_items, dataset, "item_popularity", about, note)
 
 # %% [markdown]
 # ## Activity
@@ -161,10 +197,9 @@ publish_figure(
 # The same for users. The right end is the least active user: few interactions to learn from.
 
 # %%
-publish_figure(
-    data.frequency_figure(frequency, "user"), frequency.query("of == 'user'"), dataset, "user_activity",
-    "Training interactions against the activity rank of the user", note,
-)
+of_users = by_rank("user", split.train.users, split.n_users)
+about = "Training interactions against the activity rank of the user"
+publish_figure(ranks_figure(of_users), of_users, dataset, "user_activity", about, note)
 
 # %% [markdown]
 # ## Is the noise popular?
@@ -175,11 +210,20 @@ publish_figure(
 if split.train.is_clean is None:
     display(Markdown("The training part has no flags, so this cannot be drawn."))
 else:
-    noise = data.noise_by_popularity(split)
-    display(publish_figure(
-        data.noise_figure(noise), noise, dataset, "noise_by_popularity",
-        "Share of false positives in each tenth of the training interactions, by item popularity", note,
-    ))
+    popularity = np.bincount(split.train.items, minlength=split.n_items)[split.train.items]
+    tenth = np.argsort(np.argsort(popularity, kind="stable")) * 10 // len(popularity) + 1
+    rows = pd.DataFrame(dict(tenth=tenth, popularity=popularity, false_positive=~split.train.is_clean))
+    named = dict(least_popular=("popularity", "min"), most_popular=("popularity", "max"), false_positives=("false_positive", "mean"))
+    noise = rows.groupby("tenth").agg(**named)
+    percent, figure = 100 * noise["false_positives"], Figure(figsize=(4.3, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(noise.index, percent, color=figures.STYLES["T-CE"].color)
+    axis.axhline(percent.mean(), color="black", linestyle="--", linewidth=1)
+    axis.set_xticks(noise.index)
+    axis.set_xlabel("tenth of the training interactions, by item popularity\n(1: least popular items; dashed: all)")
+    axis.set_ylabel("false positives (%)")
+    about = "Share of false positives in each tenth of the training interactions, by item popularity"
+    display(publish_figure(figure, noise, dataset, "noise_by_popularity", about, note))
 
 # %% [markdown]
 # ## Raw rows

@@ -38,6 +38,7 @@ from replication.report.publish import publish_figure, publish_table, show_param
 from replication.runs import store
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
+from replication.runs.recipe import n_steps
 from replication.runs.settings import plan
 from replication.sources import public
 
@@ -212,11 +213,21 @@ tables.settings_table(settings)
 # Drop rate against steps: the ramp as it is set (dotted) and the part that training reaches (solid); the title gives the highest rate reached, of the nominal maximum. Where a run ends early on the ramp, T-CE is nearly CE.
 
 # %%
-schedule = figures.schedule_points(settings)
-publish_figure(
-    figures.schedule_figure(schedule), schedule, dataset, "tce_schedule",
-    "T-CE's drop rate against optimizer steps, nominal and reached", note,
-)
+frames = []
+for backbone, run in {run.backbone: run for run in settings if run.method == "T-CE"}.items():
+    end = n_steps(run)
+    steps = np.unique(np.linspace(0, max(end, int(run.method_options["ramp_steps"] * 4 / 3)), 200).astype(int))
+    rates = [drop_rate_at(step, **run.method_options) for step in steps]
+    frames.append(pd.DataFrame(dict(backbone=backbone, step=steps, drop_rate=rates, reached=steps < end)))
+schedule = pd.concat(frames, ignore_index=True)
+reached = schedule[schedule["reached"]]
+most = pd.DataFrame({name: of.groupby("backbone")["drop_rate"].max() for name, of in (("all", schedule), ("reached", reached))})
+titles = most.index + ": reaches " + most["reached"].map("{:.3g}".format) + " of " + most["all"].map("{:.3g}".format)
+drawn = pd.concat([schedule.assign(line="nominal"), reached.assign(line="reached")])
+drawn = drawn.assign(column=drawn["backbone"].map(titles), row="drop rate (share of the batch)", mean=drawn["drop_rate"])
+figure = figures.panels(drawn, x="step", line="line", column="column", row="row", xlabel="optimizer step")
+figure.axes[0].set_ylim(bottom=0)
+publish_figure(figure, schedule, dataset, "tce_schedule", "T-CE's drop rate against optimizer steps, nominal and reached", note)
 
 # %% [markdown]
 # ## Training

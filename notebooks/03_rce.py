@@ -210,9 +210,25 @@ tables.settings_table(settings)
 # Left: the weight of a positive against its predicted probability, for some exponents. Right: the weighted loss. For β above 0 it peaks at $p = e^{-1/\beta}$ (dots) and falls again below that: a model that is confidently wrong has a *small* R-CE loss. In training that does not matter, since the weight has no gradient; in a validation loss that selects the weights, it can.
 
 # %%
-weights = figures.weight_points([0, 0.05, 0.1, 0.25, 0.5, 1])
+exponents, p = [0, 0.05, 0.1, 0.25, 0.5, 1], np.linspace(0.001, 1, 500)
+shapes = pd.concat([pd.DataFrame(dict(beta=one, p=p, weight=p**one, loss=-(p**one) * np.log(p))) for one in exponents], ignore_index=True)
+figure = Figure(figsize=(7.4, 3), layout="constrained")
+left, right = figure.subplots(1, 2)
+for grey, (one, shape) in zip(np.linspace(0.75, 0, len(exponents)), shapes.groupby("beta")):
+    look = dict(color=str(grey), linewidth=1.5)
+    left.plot(p, shape["weight"], label=f"β = {one:g}" if one else "β = 0 (CE)", **look)
+    right.plot(p, shape["loss"], **look)
+    if one:
+        right.plot(np.exp(-1 / one), np.exp(-1) / one, "o", color=str(grey), markersize=4)  # the peak
+left.set_title("weight of a positive, $p^β$", fontsize=10)
+right.set_title("weighted loss, $-p^β\\,\\log p$", fontsize=10)
+right.set_ylim(0, 4)
+for axis in (left, right):
+    axis.set_xlabel("predicted probability p")
+    axis.grid(alpha=0.25)
+figure.legend(loc="outside right upper", frameon=False, fontsize=8)
 publish_figure(
-    figures.weight_figure(weights), weights, dataset, "rce_weight",
+    figure, shapes, dataset, "rce_weight",
     "R-CE's weight and weighted loss of a positive against its predicted probability", note,
 )
 

@@ -22,11 +22,13 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import pandas as pd
 from IPython.display import Markdown, display
 
 from denoise_lib.baselines import baselines
-from replication.report import data, figures, published, tables
-from replication.report.publish import publish_figure, publish_runs, publish_table, show_parameters
+from denoise_lib.files import replacing
+from replication.report import figures, published, tables
+from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.report.recommend import recommend
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
@@ -35,6 +37,7 @@ from replication.runs.settings import plan
 from replication.runs import store
 from replication.sources import public
 from replication.sources.own_table import original_ids
+from replication.support import paths
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -75,7 +78,7 @@ publish_table(table, dataset, "main", note, shown=tables.readable(table))
 # What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
 
 # %%
-tables.baseline_settings(untrained)
+untrained[["method", "setting"]].drop_duplicates().set_index("method")
 
 # %% [markdown]
 # ## How sure are the changes?
@@ -83,7 +86,14 @@ tables.baseline_settings(untrained)
 # *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* is what the marks above go by. *detectable*: the least true change that these seeds would find four times in five, before any correction; an unresolved cell says nothing about smaller ones.
 
 # %%
-publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=tables.statistics_table(table))
+rows = tables.with_metric(tables.tested(table))
+signed = rows[["change", "change_low", "change_high", "user_low", "user_high"]].apply(tables.spread, sign="+")
+cells = {"change": signed["change"], "over seeds": signed["change_low"] + " to " + signed["change_high"]}
+cells["over users"] = signed["user_low"] + " to " + signed["user_high"]
+cells |= {name: rows[of].map("{:.4f}".format) for name, of in {"p": "p", "p (Holm)": "p_holm", "detectable": "detectable"}.items()}
+shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
+shown = shown.set_index(tables.cell_index(rows))
+publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=shown)
 
 # %% [markdown]
 # ## Beside the published numbers
@@ -149,10 +159,12 @@ else:
 # Our loss curves (black, a thin line per seed) over those of the authors' logs (dashed), with selected steps as dots and diamonds. Their validation loss is a sum of batch means, as ours is under `protocol: authors`. Curves that agree from the first point on say that data, sampling, loss and optimizer agree; where they part late, training does.
 
 # %%
-both = figures.with_published_points(points, published.published_curves(dataset))
-if (both["of"] == "published").any():
+theirs = published.published_curves(dataset).merge(points[["backbone", "method"]].drop_duplicates())
+both = pd.concat([points.assign(of="ours"), theirs.assign(of="published")], ignore_index=True)
+of_both = both.merge(theirs[["backbone", "method"]].drop_duplicates())
+if len(theirs):
     display(publish_figure(
-        figures.published_figure(both, "valid_loss", "own validation loss"), both, dataset,
+        figures.curves(of_both, {"valid_loss": "own validation loss"}, column="method", line="of"), both, dataset,
         "published_valid_loss", "Our validation loss over the published one, by backbone and method", note,
     ))
 else:
@@ -162,9 +174,9 @@ else:
 # The same for the training loss; ours is the mean since the last point, theirs as it was logged.
 
 # %%
-if (both["of"] == "published").any():
+if len(theirs):
     display(publish_figure(
-        figures.published_figure(both, "train_loss", "training loss"), both, dataset,
+        figures.curves(of_both, {"train_loss": "training loss"}, column="method", line="of"), both, dataset,
         "published_train_loss", "Our training loss over the published one, by backbone and method", note,
     ))
 
@@ -212,20 +224,22 @@ recommended
 # The data, by SHA-256 of each file.
 
 # %%
-data.checksum_table(public.checksums(dataset))
+pd.Series(public.checksums(dataset), name="SHA-256").rename_axis("file").to_frame()
 
 # %% [markdown]
 # What the runs were computed with. Two values in a line mean that the runs were not all made in one environment.
 
 # %%
-tables.environment_table(runs)
+environments = pd.DataFrame([run.info["environment"] for run in runs])
+environments.agg(lambda values: ", ".join(sorted(set(values)))).rename_axis("what").to_frame("value")
 
 # %% [markdown]
 # One row per run: settings, selected step, all means, wall time. The full table is `results/<dataset>/runs.csv`.
 
 # %%
 every_run = tables.runs_table(runs)
-publish_runs(every_run, dataset)
+with replacing(paths.results(dataset) / "runs.csv") as file:
+    every_run.to_csv(file, index=False)
 every_run[["backbone", "method", "seed", "selected_step", f"test_recall_{k}", f"test_ndcg_{k}", "seconds"]]
 
 # %% [markdown]

@@ -22,6 +22,7 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import pandas as pd
 from IPython.display import Markdown, display
 
 from replication.methods import PAPER
@@ -33,7 +34,7 @@ from replication.runs.parameters import DiagnosticsParameters, resolve
 from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.sources import public
-from replication.studies import diagnostics, dose, selection, sensitivity
+from replication.studies import diagnostics, sensitivity
 
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
@@ -58,8 +59,7 @@ methods = diagnostics.methods_for(parameters)
 has_flags = public.has_flags(dataset)
 settings = diagnostics.main_plan(parameters)
 of_grids = sensitivity.sensitivity_plan(parameters)
-of_grids_ce = sensitivity.sensitivity_ce_plan(parameters)
-of_doses = dose.dose_plan(parameters)
+of_doses = sensitivity.dose_plan(parameters)
 left_out = Markdown("Left out: the training part has no flags, or the parameters of this data set do not ask for it.")
 tables.settings_table(settings)
 
@@ -67,7 +67,7 @@ tables.settings_table(settings)
 # Runs that are on disk are read, the others are computed now, those of the last two sections too: the bar is for all of this notebook.
 
 # %%
-every = settings + of_grids_ce + [settings for _, settings in of_grids + of_doses]
+every = settings + [settings for _, settings in of_grids + of_doses]
 runs = map_runs(every, parameters.jobs, label="05: all runs", use_records=parameters.use_records)[: len(settings)]
 split = split_for(settings[0])
 k = max(parameters.top_k)
@@ -92,8 +92,10 @@ else:
 
 # %%
 if has_flags:
-    losses = diagnostics.loss_points(runs)
-    early = diagnostics.whole_and_first(losses[losses["method"] == "CE"])
+    losses = diagnostics.points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
+    of_ce = losses[losses["method"] == "CE"]
+    first = of_ce["step"] <= 0.2 * of_ce.groupby("backbone")["step"].transform("max")
+    early = pd.concat([of_ce.assign(span="loss, whole process"), of_ce[first].assign(span="loss, first fifth")], ignore_index=True)
     display(publish_figure(
         figures.panels(early, x="step", line="positives", column="backbone", row="span", xlabel="optimizer step"),
         early, dataset, "memorisation_ce", "Loss of true and false positives under CE against steps", note,
@@ -180,7 +182,7 @@ tables.summary(table)
 
 # %%
 for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
-    contrast = selection.tce_against(control, runs, parameters.top_k)
+    contrast = tables.same_step_table(diagnostics.of_methods(runs, "T-CE", control), parameters.top_k, base=control)
     name = f"tce_against_{control.removesuffix('-drop')}"
     display(publish_study(name, contrast, dataset, note, tables.readable_same_step(contrast)))
 
@@ -190,7 +192,7 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 # Test users in quartiles of their training interactions. A backbone is left out if its runs are records, which lack the values of each user. The least active users have the fewest positives to learn from; the paper says that they gain too.
 
 # %%
-with_users = diagnostics.with_users(selection.of_methods(runs, *PAPER))
+with_users = diagnostics.with_users(diagnostics.of_methods(runs, *PAPER))
 if with_users:
     groups = diagnostics.activity(with_users, split)
     active = tables.with_metric(groups[groups["k"] == k])
@@ -216,14 +218,24 @@ if with_users:
 # Test Recall of each method at the step that each rule would have selected, and the mean step. *own loss* is the main table's rule. *clean validation* uses flags, *best on test* chooses on the number it reports: a ceiling, no rule. Compare methods **within** a column: where a difference lives in one column only, the rule made it. *T-CE's step* reads every method at the step that T-CE selected.
 
 # %%
-selected = selection.selection_study(runs, k)
-publish_table(selected, dataset, "selectors", note, shown=selection.readable_selection(selected))
+selected = diagnostics.selection_study(runs, k)
+rows = tables.with_metric(selected[selected["metric"] == "recall"])
+cells = rows.assign(cell=tables.spread(rows["mean"], rows["high"]) + rows["mean_step"].map(" @ {:,.0f}".format))
+shown = tables.wide(cells, ["backbone", "method"], "selector").fillna("–").rename_axis(columns=f"Recall@{k}")
+publish_table(selected, dataset, "selectors", note, shown=shown)
 
 # %% [markdown]
 # What the rules do to the comparison of T-CE with CE, and to what removing the noise gains.
 
 # %%
-Markdown(selection.selection_says(selected))
+recall = tables.wide(selected[selected["metric"] == "recall"], ["backbone", "method"], "selector", "mean")
+lines = ["**Here**, methods minus CE in Recall under each rule (means, untested):\n"]
+for method in ("T-CE", "oracle-drop", "clean-only"):
+    for backbone in selected.loc[selected["method"] == method, "backbone"].unique():
+        gains = (recall.loc[(backbone, method)] - recall.loc[(backbone, "CE")]).dropna()
+        told = ", ".join(f"{gain:+.4f} by {rule}" for rule, gain in gains.items())
+        lines.append(f"- {method}, {backbone}: {told}")
+Markdown("\n".join(lines))
 
 # %% [markdown]
 # The paper's three methods as a figure. No line joins the rules, since they have no order. R-CE's own loss deserves distrust: as a function of the probability p of a positive it peaks at $p = e^{-1/\beta}$ and falls below that (`figures/<dataset>/rce_weight`, right), so it can fall while a model grows confidently wrong.
@@ -243,8 +255,7 @@ publish_figure(
 # %%
 if of_grids:
     tried = map_runs([settings for _, settings in of_grids], parameters.jobs, use_records=parameters.use_records)
-    normal = map_runs(of_grids_ce, parameters.jobs, use_records=parameters.use_records)
-    sensitive = tables.with_metric(sensitivity.sensitivity([name for name, _ in of_grids], tried, normal, k))
+    sensitive = tables.with_metric(sensitivity.sensitivity([option for option, _ in of_grids], tried, k))
     display(publish_figure(
         figures.panels(sensitive, x="value", line="method", column="parameter", row="measured", xlabel="value", named=True, one_scale=False),
         sensitive, dataset, "sensitivity", "Recall and NDCG of NeuMF against the hyper-parameters of T-CE and R-CE", note,
@@ -269,7 +280,7 @@ if of_grids:
 # %%
 if of_doses:
     dosed = map_runs([settings for _, settings in of_doses], parameters.jobs, use_records=parameters.use_records)
-    response = tables.with_metric(dose.dose_response([label for label, _ in of_doses], dosed, k))
+    response = tables.with_metric(sensitivity.dose_response([label for label, _ in of_doses], dosed, k))
     display(publish_figure(
         figures.panels(response, x="dose", line="line", column="noise", row="measured", xlabel="false positives per true one", named=True),
         response, dataset, "dose_response", "Recall and NDCG against the dose of made-up false positives", note,
@@ -283,7 +294,8 @@ else:
 # %%
 if of_doses:
     gains = response[response["line"] != "CE"]
-    display(publish_table(response, dataset, "dose_response", note, shown=tables.dose_table(gains)))
+    cells = gains.assign(cell=tables.spread(gains["change"], gains["change_high"], "+")).sort_values(["noise", "measured"], kind="stable")
+    display(publish_table(response, dataset, "dose_response", note, shown=tables.wide(cells, ["noise", "measured", "line"], "dose")))
     display(publish_figure(
         figures.panels(
             gains.assign(mean=gains["change"], low=gains["change_low"], high=gains["change_high"], measured="change of " + gains["measured"]),
@@ -298,7 +310,14 @@ else:
 # What that says, counted.
 
 # %%
-Markdown(dose.dose_says(response)) if of_doses else left_out
+lines = ["**Here**, changes against CE (Recall and NDCG, both kinds of noise; intervals uncorrected):\n"]
+for line, of_line in gains.groupby("line", sort=False) if of_doses else ():
+    found = []
+    for each, cells in of_line.groupby("dose"):
+        above, below = (cells["change_low"] > 0).sum(), (cells["change_high"] < 0).sum()
+        found.append(f"{above} above, {below} below, {len(cells) - above - below} around 0 at dose {each:g}")
+    lines.append(f"- {line}: " + "; ".join(found))
+Markdown("\n".join(lines)) if of_doses else left_out
 
 # %% [markdown]
 # Every run is there.

@@ -24,11 +24,14 @@
 
 # %%
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
+import numpy as np
+import pandas as pd
 from IPython.display import Markdown, display
 
 from replication.methods.known_positives import known_positives
-from replication.report import figures
+from replication.report import figures, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
+from replication.report.statistics import counted
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import ExtraFeedbackParameters, resolve
@@ -87,18 +90,31 @@ if planned:
 
 # %%
 if planned:
-    collided = extra_feedback.colliding(plain, split, parameters)
+    grids, chosen, collided = extra_feedback.colliding(plain, split, parameters)
 
 # %% [markdown]
 # Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours. λ = 1, the right column, is the plain model. A star marks the best mean; where the right column is framed, nothing is better than the plain model. Each panel has its own scale: look at the colour bar before reading a difference.
 
 # %%
 if planned:
-    grid = collided.grid[(collided.grid["method"] == "CE") & collided.grid["known_share"].isin([parameters.compared_share, None])]
-    display(publish_figure(
-        figures.heat_map(grid, f"Recall@{k} on validation, CE, known share {parameters.compared_share:g}"), grid, dataset, "colliding",
-        "Validation Recall of colliding inference for every weight of the own score and number of neighbours", note,
-    ))
+    grid = grids[(grids["method"] == "CE") & grids["known_share"].isin([parameters.compared_share, None])]
+    space = "space: " + grid["strategy"].str.extract(r"\((.*)\)", expand=False) + "\nnumber of neighbours"
+    figure, each = figures.facets(grid.assign(space=space), "space", "backbone", "λ, weight of the own score")
+    for axis, panel in each:
+        means = panel.pivot_table("value", "neighbours", "lambda")
+        drawn = axis.imshow(means, aspect="auto", origin="lower", cmap="cividis")
+        row, column = np.unravel_index(means.to_numpy().argmax(), means.shape)
+        if means.columns[column] == 1:
+            axis.axvspan(column - 0.5, column + 0.5, fill=False, edgecolor="black", linewidth=3)
+        else:
+            axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
+        axis.grid(visible=False)
+        axis.set_xticks(range(means.shape[1]), means.columns.map("{:g}".format), fontsize=7)
+        axis.set_yticks(range(len(means)), means.index, fontsize=7)
+        figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
+    figure.suptitle(f"Recall@{k} on validation, CE, known share {parameters.compared_share:g}", fontsize=10)
+    about = "Validation Recall of colliding inference for every weight of the own score and number of neighbours"
+    display(publish_figure(figure, grid, dataset, "colliding", about, note))
 else:
     display(left_out)
 
@@ -107,8 +123,13 @@ else:
 
 # %%
 if planned:
-    shown = extra_feedback.readable_choices(collided.chosen)
-    display(publish_table(collided.chosen, dataset, "colliding_chosen", note, shown))
+    choice = chosen["neighbours"].astype(str) + " at λ = " + chosen["lambda"].map("{:g}".format)
+    choice = choice.where(chosen["lambda"] != 1, "plain")
+    shares = chosen["known_share"].map("{:g}".format, na_action="ignore").fillna("")
+    by_seed = chosen.assign(choice=choice, known_share=shares).groupby(extra_feedback.KEYS[:4], sort=False)
+    shown = by_seed.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
+    shown = shown.reset_index().round({"without neighbours": 3})
+    display(publish_table(chosen, dataset, "colliding_chosen", note, shown))
 
 # %% [markdown]
 # ## All strategies
@@ -119,7 +140,11 @@ if planned:
 if planned:
     values = extra_feedback.all_values(plain, trained, collided)
     table = extra_feedback.extra_table(values)
-    points = extra_feedback.by_share(table, parameters.known_shares, k)
+    of_ce = tables.with_metric(tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
+    of_ce = of_ce.assign(mean=of_ce["change"], low=of_ce["change_low"], high=of_ce["change_high"], measured="change of " + of_ce["measured"])
+    knowing, unknowing = of_ce[of_ce["known_share"].notna()], of_ce[of_ce["known_share"].isna()]
+    everywhere = [unknowing.assign(known_share=share) for share in parameters.known_shares]
+    points = pd.concat([knowing, *everywhere], ignore_index=True).sort_values("known_share", kind="stable")
     display(publish_figure(
         figures.panels(points, x="known_share", line="strategy", column="backbone", row="measured", xlabel="known share", named=True, zero=0),
         points, dataset, "extra_feedback", "Change of Recall and NDCG by each strategy against the known share", note,
@@ -130,13 +155,24 @@ if planned:
 
 # %%
 if planned:
-    display(publish_study("extra_feedback", table, dataset, note, extra_feedback.readable(table, k)))
+    in_order = lambda column: column.map(list(table[column.name].unique()).index)
+    at_k = table[table["k"] == k].sort_values(["backbone", "method"], key=in_order, kind="stable")
+    at_k = at_k.assign(known_share=at_k["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
+    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
+    display(publish_study("extra_feedback", table, dataset, note, shown))
 
 # %% [markdown]
 # What that says, counted.
 
 # %%
-Markdown(extra_feedback.says(table)) if planned else left_out
+lines = ["**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n"]
+if planned and (n_seeds := table["n_seeds"].max()) < 5:
+    few = f"with at most {n_seeds} seeds few changes can be resolved"
+    lines.append(f"- {few}: *unresolved* is no evidence of no effect")
+for strategy, cells in tables.tested(table).groupby("strategy", sort=False) if planned else ():
+    by_method = cells.groupby("method", sort=False)["against_plain"]
+    lines.append(f"- {strategy}: " + "; ".join(f"{name}: {counted(found)}" for name, found in by_method))
+Markdown("\n".join(lines)) if planned else left_out
 
 # %% [markdown]
 # Every run is there.

@@ -10,7 +10,6 @@ from scipy.sparse import csr_matrix
 from denoise_lib.baselines import REGULARISATION, ItemToItem, MostPop, baselines, cosine_weights, ease_weights
 from denoise_lib.data import Interactions, Split
 from denoise_lib.evaluator import evaluate, ranking_task
-from replication.report.tables import baseline_settings
 
 
 def part(*pairs) -> Interactions:
@@ -71,7 +70,7 @@ def test_ease_against_a_dense_computation(small):
 
 def test_hyper_parameters_are_chosen_and_said(split):
     table = baselines(split, [1, 5])
-    settings = baseline_settings(table)["setting"]
+    settings = table.groupby("method")["setting"].first()
     task = ranking_task(split, split.valid, [split.train])
     x = split.matrix(split.train)
     recalls = {
@@ -93,7 +92,7 @@ def test_hyper_parameters_are_chosen_and_said(split):
 def test_ease_is_left_out_by_size_and_not_silently(split, monkeypatch):
     monkeypatch.setattr("denoise_lib.baselines.EASE_ITEMS", 29)
     table = baselines(split, [5])
-    assert baseline_settings(table).loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
+    assert table.set_index("method").loc["EASE", "setting"].startswith("left out: it inverts a dense 30 x 30 matrix")
     assert table.loc[table["method"] == "EASE", "value"].isna().all()
 
 

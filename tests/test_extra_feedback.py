@@ -272,7 +272,7 @@ def test_table_has_every_strategy_with_its_change(stages):
     plain = map_runs(extra_feedback.plain_plan(stages), 1)
     trained = map_runs(extra_feedback.strategy_plan(stages), 1)
     split = split_for(plain[0].settings)
-    collided = extra_feedback.colliding(plain, split, stages)
+    _, chosen, collided = extra_feedback.colliding(plain, split, stages)
     table = extra_feedback.extra_table(extra_feedback.all_values(plain, trained, collided))
     assert list(table.columns[:10]) == [*extra_feedback.KEYS, "mean", "low", "high", "n_seeds"]
     assert set(table["strategy"]) == {
@@ -286,8 +286,8 @@ def test_table_has_every_strategy_with_its_change(stages):
     by_strategy = {run.settings.strategy: run.value("recall", 20) for run in of_cell}
     assert row["change"].item() == pytest.approx(by_strategy["warm-up"] - by_strategy[None])
     keys = ["strategy", "backbone", "method", "seed"]
-    unmixed = collided.chosen[collided.chosen["lambda"] == 1][keys].merge(
-        collided.values.query("metric == 'recall' and k == 20")
+    unmixed = chosen[chosen["lambda"] == 1][keys].merge(
+        collided.query("metric == 'recall' and k == 20")
     )
     plain_values = {(run.settings.backbone, run.settings.method): run.value("recall", 20) for run in plain}
     for _, row in unmixed.iterrows():  # the plain model's numbers

@@ -31,12 +31,9 @@ def test_holm_by_hand():
 
 
 def test_outcomes():
-    assert statistics.outcomes([1, -1, 1, 1], [0.01, 0.01, 0.06, np.nan]) == [
-        "better",
-        "worse",
-        "unresolved",
-        "unresolved",
-    ]
+    table = pd.DataFrame(dict(change=[1, -1, 1, 1], p=[0.01, 0.01, 0.06, np.nan]))
+    found = statistics.corrected(table, "outcome", [pd.Series(range(4))])
+    assert found["outcome"].tolist() == ["better", "worse", "unresolved", "unresolved"]
 
 
 def test_families_are_corrected_apart():

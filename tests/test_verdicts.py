@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from replication.report import published, verdicts
-from replication.report.published import Verdict
 from replication.report.tables import CELL, PAPER_METRICS
+from replication.report.verdicts import Verdict
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,19 @@ from replication.report.tables import CELL, PAPER_METRICS
     ],
 )
 def test_verdict(mean, half, n, expected):
-    assert str(published.verdict(mean, half, n, 0.1)) == expected
+    """Of numbers and intervals relative to a published one, here scaled to that of GMF with CE on Adressa."""
+    ours = dict(mean=2.141 * mean, low=2.141 * (mean - half), high=2.141 * (mean + half), n_seeds=n)
+    row = published.with_published(table(**ours)[:1], "adressa").iloc[0]
+    assert row["verdict"] == expected
+    assert row["prediction_high"] - row["mean"] == pytest.approx(2.141 * half * sqrt(n + 1), nan_ok=True)
 
 
 def test_prediction_interval_is_that_of_one_further_run():
     values = pd.Series([1.0, 2.0, 4.0, 4.5])
-    t = stats.t.ppf(0.975, 3)
-    confidence = t * values.std() / sqrt(4)
-    assert published.prediction_half(confidence, 4) == pytest.approx(t * values.std() * sqrt(1 + 1 / 4))
+    t, mean = stats.t.ppf(0.975, 3), values.mean()
+    ours = dict(mean=mean, high=mean + t * values.std() / sqrt(4), n_seeds=4)
+    found = published.with_published(table(**ours), "adressa")
+    assert found["prediction_low"].tolist() == pytest.approx([mean - t * values.std() * sqrt(1 + 1 / 4)] * 3)
 
 
 def table(**changed) -> pd.DataFrame:
@@ -81,7 +86,11 @@ def test_published_numbers_are_the_paper_s():
     rows = published.published()
     assert len(rows) == 108 and not rows.duplicated(["dataset", *CELL]).any()
     assert (rows["source"] == "from memory").sum() == 36 == (rows["backbone"] == "CDAE").sum()
-    assert len(published.published_curves("adressa")) == 6 * 81
+    points = published.published_curves("adressa")
+    assert len(points) == 6 * 81 and len(points[points["selected"]]) >= 6
+    least = points.groupby(["backbone", "method"])["valid_loss"].min()
+    assert least.equals(points[points["selected"]].groupby(["backbone", "method"])["valid_loss"].max())
+    assert published.published_curves("ml100k").empty
 
 
 def test_published_numbers_agree_with_the_logs(reference):
@@ -206,8 +215,8 @@ def test_claims_of_the_studies(home):
 
 def test_a_verdict_is_its_status_its_limits_and_its_reasons():
     assert str(Verdict("not yet measured")) == "not yet measured"
-    assert str(Verdict("not", "untested", ("1 better", "0 worse"))) == "not (untested): 1 better, 0 worse"
-    assert Verdict("not", reasons=("1 better",)) == Verdict("not", "", ("1 better",)) != Verdict("not")
+    assert str(Verdict("not", "untested", "1 better, 0 worse")) == "not (untested): 1 better, 0 worse"
+    assert Verdict("not", reasons="1 better") == Verdict("not", "", "1 better") != Verdict("not")
 
 
 def gains(method: str) -> pd.Series:

@@ -1,4 +1,4 @@
-"""The data doctor: what is wrong with a split, what that does to the metrics, and what to do about it."""
+"""The data doctor: what a split holds, what is wrong with it, what that does to the metrics, and what to do about it."""
 
 from importlib.resources import files
 
@@ -58,9 +58,7 @@ def _of_table(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table
         first = ", ".join(map(str, rows[: own_table.N_NAMED]))
         yield "left_out", len(rows), len(rows) > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
     if "time" in table.frame:  # a random split lets a model learn from what came later
-        users, items = (
-            pd.factorize(table.frame[of], sort=True)[0] for of in ("user", "item")
-        )  # as make_split numbers them
+        users, items = (pd.factorize(table.frame[of], sort=True)[0] for of in ("user", "item"))  # as make_split does
         time_of = pd.Series(table.frame["time"].to_numpy(), index=users * split.n_items + items)
         latest = time_of[pairs["train"]].groupby(split.train.users).max()
         precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
@@ -119,3 +117,31 @@ def effective_drop_rates(parameters: Parameters, n_train: int) -> pd.DataFrame:
         row = {"backbone": backbone, "steps": n_steps, "ramp": ramp, "maximum": maximum, "last": rates[-1]}
         rows.append(row | {"mean": rates.mean(), "last, of the positives": min(1.0, rates[-1] * (1 + n_negatives))})
     return pd.DataFrame(rows).set_index("backbone").round(4)
+
+
+def reach_table(split: Split) -> pd.DataFrame:
+    """What the test part lets any model reach, for users with and without training rows.
+
+    ``masked``: rows whose pair is in train or valid, which the ranking leaves out. ``item not in train``: rows whose
+    item no training row has, so that it was only ever seen as a negative. The ceilings are mean Recall over users if
+    every row that is left were ranked first: without the masked ones, and without those items too.
+    """
+    test, rows = split.test, []
+    masked = np.asarray(split.matrix(split.train, split.valid)[test.users, test.items]).ravel() > 0
+    unseen = ~np.isin(test.items, split.train.items)
+    in_train, in_valid = (np.isin(test.users, part.users) for part in (split.train, split.valid))
+    groups = {
+        "all": np.ones(len(test), bool),
+        "with training rows": in_train,
+        "without training rows": ~in_train,
+        "without training and validation rows": ~in_train & ~in_valid,
+    }
+    for name, group in groups.items():
+        left, users = pd.DataFrame({"all": ~masked, "trained": ~masked & ~unseen})[group], test.users[group]
+        ceilings = left.groupby(users).mean().mean()
+        rows.append(
+            {"test users": name, "users": len(np.unique(users)), "rows": group.sum()}
+            | {"masked": (masked & group).sum(), "item not in train": (unseen & group).sum()}
+            | {"Recall ceiling": ceilings["all"], "ceiling over items of train": ceilings["trained"]}
+        )
+    return pd.DataFrame(rows).set_index("test users").query("users > 0").round(4)

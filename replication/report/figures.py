@@ -1,21 +1,17 @@
 """Figures from tidy numbers: frames in, a ``Figure`` out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from denoise_lib.losses import drop_rate_at
 from replication.methods import METHODS
 from replication.methods.colliding import SPACES
 from replication.methods.known_positives import STRATEGIES
 from replication.methods.method import Style
 from replication.report.tables import tested, with_cell, with_metric
-from replication.runs.recipe import n_steps
-from replication.runs.settings import Settings
 from replication.runs.store import Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
@@ -44,19 +40,16 @@ OTHERS = [  # for a user's methods, and for further lines of one method
 def styles_of(lines: Iterable[str]) -> dict[str, Style]:
     """Each line's style: that of its name, or of the part before a comma unless another line has it, or one of the
     others, which begin again where there are too few."""
-    styles: dict[str, Style] = {}
-    others = cycle(OTHERS)
+    styles, others = {}, cycle(OTHERS)
     for name in lines:
         style = STYLES.get(name) or STYLES.get(name.split(",")[0])
         styles[name] = next(others) if style is None or style in styles.values() else style
     return styles
 
 
-def facets(
-    points: pd.DataFrame, row: str, column: str, xlabel: str, height: float = 2.3, **shared
-) -> tuple[Figure, list]:
-    """A figure with a panel for each value of two columns of the points; and (axes, points) of each panel. Columns have
-    their value above them, rows theirs at the left."""
+def facets(points: pd.DataFrame, row: str, column: str, xlabel: str, height: float = 2.3, **shared) -> tuple:
+    """A figure with a panel for each value of two columns of the points; and a list of (axes, points) of each panel.
+    Columns have their value above them, rows theirs at the left."""
     rows, columns, each = points[row].unique(), points[column].unique(), []
     figure = Figure(figsize=(1.2 + 3.1 * len(columns), 0.7 + height * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
@@ -80,39 +73,29 @@ def histories(runs: list[Run]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def curves(points: pd.DataFrame, rows: dict[str, str]) -> Figure:
-    """Columns of :func:`histories` against steps: one panel per column (``rows``: column -> label) and backbone."""
-    kept = ["backbone", "method", "seed", "step", "selected"]
-    tidy = points.rename(columns=rows).melt(kept, list(rows.values()), "measured")
-    return _training(tidy, row="measured", column="backbone", line="method")
-
-
-def published_figure(points: pd.DataFrame, column: str, label: str) -> Figure:
-    """Our curves of one column (``train_loss`` or ``valid_loss``, with a label) over the published ones, as
-    :func:`with_published_points` has them: one panel per published backbone and method."""
-    points = points.merge(points.loc[points["of"] == "published", ["backbone", "method"]].drop_duplicates())
-    points = points.assign(value=points[column], row=points["backbone"] + ": " + label)
-    return _training(points, row="row", column="method", line="of")
-
-
-def _training(points: pd.DataFrame, row: str, column: str, line: str) -> Figure:
-    """``value`` against steps. A thin line is a seed, the thick one their mean, a dot the step that was kept."""
-    figure, each = facets(points, row, column, "optimizer step", sharex="col")
-    styles = styles_of(points[line].unique())
+def curves(points: pd.DataFrame, rows: dict[str, str], column: str = "backbone", line: str = "method") -> Figure:
+    """Columns of :func:`histories` (``rows``: column -> label) against steps: a panel per label and value of ``column``,
+    a line per value of ``line``. A thin line is a seed, the thick one their mean, a dot the step that was kept."""
+    kept = dict.fromkeys(["backbone", "method", "seed", "step", "selected", line])
+    tidy = points.rename(columns=rows).melt(list(kept), list(rows.values()), "measured")
+    if column != "backbone":  # then a row for each backbone
+        tidy["measured"] = tidy["backbone"] + ": " + tidy["measured"]
+    figure, each = facets(tidy, "measured", column, "optimizer step", sharex="col")
+    styles = styles_of(tidy[line].unique())
     for axis, panel in each:
         for name, group in panel.groupby(line, sort=False):
             look = dict(color=styles[name].color, linestyle=styles[name].linestyle)
             for _, seed in group.groupby("seed", dropna=False):
                 axis.plot(seed["step"], seed["value"], color=look["color"], linewidth=0.5, alpha=0.35)
-            kept, mean = group[group["selected"]], group.groupby("step")["value"].mean()
-            axis.plot(kept["step"], kept["value"], "o", color=look["color"], markersize=3.5, zorder=3)
+            selected, mean = group[group["selected"]], group.groupby("step")["value"].mean()
+            axis.plot(selected["step"], selected["value"], "o", color=look["color"], markersize=3.5, zorder=3)
             axis.plot(mean.index, mean, label=name, linewidth=1.6, **look)
     return _with_legend(figure)
 
 
 def panels(
     points: pd.DataFrame, *, x: str, line: str, column: str, row: str, xlabel: str, named: bool = False,
-    ordered: bool = True, one_scale: bool = True, zero: float | None = None, styles: dict[str, Style] | None = None,
+    ordered: bool = True, one_scale: bool = True, zero: float | None = None,
 ) -> Figure:  # fmt: skip
     """Means with their intervals ``mean, low, high``, or without, against ``x``: a line per value of ``line``, a panel
     per value of ``column`` and ``row``, whose values label the vertical axes.
@@ -122,10 +105,9 @@ def panels(
         ordered: False for names without an order, which no line joins; they are written upright.
         one_scale: whether the panels of a row share the vertical axis.
         zero: height of a thin horizontal line.
-        styles: of the lines; None: of :func:`styles_of`.
     """
     figure, each = facets(points, row, column, xlabel, sharey="row" if one_scale else False)
-    styles = styles or styles_of(points[line].unique())
+    styles = styles_of(points[line].unique())
     side = min(0.25, 0.06 * (len(styles) - 1)) if named else 0  # lines stand side by side at each name
     for axis, panel in each:
         names = list(panel[x].unique())
@@ -151,65 +133,6 @@ def panels(
     return _with_legend(figure)
 
 
-def with_published_points(points: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Our evaluation points and the published ones of the same backbones and methods, told apart by the column ``of``.
-    The published selected step is that of the least validation loss."""
-    theirs = published.merge(points[["backbone", "method"]].drop_duplicates())
-    least = theirs.groupby(["backbone", "method"])["valid_loss"].transform("min")
-    theirs = theirs.assign(selected=theirs["valid_loss"] == least, of="published")
-    return pd.concat([points.assign(of="ours"), theirs], ignore_index=True)
-
-
-def schedule_points(settings: list[Settings]) -> pd.DataFrame:
-    """T-CE's drop rate against steps, ``backbone, step, drop_rate, reached``; each ramp is drawn to a third past its
-    end or to the end of training, whichever is later."""
-    frames = []
-    for backbone, run in {run.backbone: run for run in settings if run.method == "T-CE"}.items():
-        end = n_steps(run)
-        last = max(end, int(run.method_options["ramp_steps"] * 4 / 3))
-        steps = np.unique(np.linspace(0, last, 200).astype(int))
-        rates = [drop_rate_at(step, **run.method_options) for step in steps]
-        frames.append(pd.DataFrame(dict(backbone=backbone, step=steps, drop_rate=rates, reached=steps < end)))
-    return pd.concat(frames, ignore_index=True)
-
-
-def schedule_figure(points: pd.DataFrame) -> Figure:
-    """Drop rate against steps, one panel per backbone: solid where training goes, dotted beyond its end."""
-    drawn = pd.concat([points.assign(line="nominal"), points[points["reached"]].assign(line="reached")])
-    most = drawn.groupby(["line", "backbone"])["drop_rate"].max().map("{:.3g}".format)
-    titles = most.index.levels[1] + ": reaches " + most["reached"] + " of " + most["nominal"]
-    drawn = drawn.assign(
-        column=drawn["backbone"].map(titles), row="drop rate (share of the batch)", mean=drawn["drop_rate"]
-    )
-    figure = panels(drawn, x="step", line="line", column="column", row="row", xlabel="optimizer step")
-    figure.axes[0].set_ylim(bottom=0)
-    return figure
-
-
-def weight_points(betas: Sequence[float]) -> pd.DataFrame:
-    """R-CE's weight and weighted loss of a positive against its predicted probability: ``beta, p, weight, loss``."""
-    p = np.linspace(0.001, 1, 500)
-    frames = [pd.DataFrame(dict(beta=beta, p=p, weight=p**beta, loss=-(p**beta) * np.log(p))) for beta in betas]
-    return pd.concat(frames, ignore_index=True)
-
-
-def weight_figure(points: pd.DataFrame) -> Figure:
-    """R-CE's weight of a positive (left) and its weighted loss (right) against the predicted probability."""
-    names = {"weight": "weight of a positive, $p^β$", "loss": "weighted loss, $-p^β\\,\\log p$"}
-    drawn = points.rename(columns=names).melt(["beta", "p"], list(names.values()), "column", "mean").assign(row="")
-    betas = drawn["beta"].unique()
-    lines = {beta: f"β = {beta:g}" + ("" if beta else " (CE)") for beta in betas}
-    styles = {lines[beta]: Style(str(grey), "o") for beta, grey in zip(betas, np.linspace(0.75, 0, len(betas)))}
-    drawn["line"] = drawn["beta"].map(lines)
-    where = dict(x="p", line="line", column="column", row="row", xlabel="predicted probability p")
-    figure = panels(drawn, **where, one_scale=False, styles=styles)
-    right = figure.axes[1]
-    right.set_ylim(0, 4)
-    for beta in betas[betas > 0]:
-        right.plot(np.exp(-1 / beta), np.exp(-1) / beta, "o", color=styles[lines[beta]].color, markersize=4)  # the peak
-    return figure
-
-
 def change_figure(table: pd.DataFrame) -> Figure:
     """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
     rows = with_metric(tested(table)).assign(row="")
@@ -218,34 +141,9 @@ def change_figure(table: pd.DataFrame) -> Figure:
     for axis, panel in each:
         halves = (panel["change_high"] - panel["change"]).fillna(0)
         for place, (method, change, half) in enumerate(zip(panel["method"], panel["change"], halves)):
-            look = dict(fmt=styles[method].marker, color=styles[method].color, capsize=3)
-            axis.errorbar(change, -place, xerr=half, **look)
+            axis.errorbar(change, -place, xerr=half, fmt=styles[method].marker, color=styles[method].color, capsize=3)
         axis.axvline(0, color="black", linewidth=1)
         axis.grid(visible=False, axis="y")
         axis.locator_params(axis="x", nbins=4)
-        axis.set_ylim(0.5 - len(lines), 0.5)
-        axis.set_yticks(-np.arange(len(lines)), lines)
-    return figure
-
-
-def heat_map(grid: pd.DataFrame, title: str) -> Figure:
-    """Mean validation Recall of some runs for λ x |N_u|: a panel per space and backbone. A star marks the best point, a
-    frame around λ = 1, where neighbours do not count, says that none is better than the plain model."""
-    spaces = grid["strategy"].str.extract(r"\((.*)\)", expand=False)
-    grid = grid.assign(row="space: " + spaces + "\nnumber of neighbours")
-    figure, each = facets(grid, "row", "backbone", "λ, weight of the own score")
-    for axis, panel in each:
-        means = panel.pivot_table("value", "neighbours", "lambda")
-        drawn = axis.imshow(means, aspect="auto", origin="lower", cmap="cividis")
-        row, column = np.unravel_index(means.to_numpy().argmax(), means.shape)
-        if means.columns[column] == 1:
-            frame = dict(fill=False, edgecolor="black", linewidth=3)
-            axis.add_patch(Rectangle((column - 0.5, -0.5), 1, len(means), **frame))
-        else:
-            axis.plot(column, row, marker="*", color="white", markeredgecolor="black", markersize=12)
-        axis.grid(visible=False)
-        axis.set_xticks(range(means.shape[1]), [f"{own:g}" for own in means.columns], fontsize=7)
-        axis.set_yticks(range(len(means)), means.index, fontsize=7)
-        figure.colorbar(drawn, ax=axis).ax.tick_params(labelsize=7)
-    figure.suptitle(title, fontsize=10)
+        axis.set(ylim=(0.5 - len(lines), 0.5), yticks=-np.arange(len(lines)), yticklabels=lines)
     return figure

@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,41 +20,25 @@ CODE_STYLES = {"light": "default", "dark": "github-dark"}  # pygments' names
 SCRIPT = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "𝒜ℬ𝒞𝒟ℰℱ𝒢ℋℐ𝒥𝒦ℒℳ𝒩𝒪𝒫𝒬ℛ𝒮𝒯𝒰𝒱𝒲𝒳𝒴𝒵")
 
 
-class Heading(NamedTuple):
-    """A heading of a notebook: its level there, the id that leads to it in the page, and its text as HTML."""
-
-    level: int
-    id: str
-    html: str
-
-
-class Chapter(NamedTuple):
-    """One notebook in the page: its name and title, its ``##`` sections, and all its cells as HTML."""
-
-    name: str
-    title: str
-    sections: list[Heading]
-    body: str
-
-
 class Renderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML, which browsers draw by themselves, and headings that can be linked.
 
-    Headings are collected, and go down by a level: the page's own title is above those of the notebooks.
+    ``headings`` collects for each heading its ``level`` in the notebook, its ``id`` in the page and its text as
+    ``html``. They go down by a level: the page's own title is above those of the notebooks.
     """
 
     def __init__(self, notebook: str):
         super().__init__(escape=False)
         self.notebook = notebook
-        self.headings: list[Heading] = []
+        self.headings: list[dict] = []
 
     def heading(self, text: str, level: int, **attributes) -> str:
         # Notebooks share section names ("The method"), and one may use a name twice.
         slug = f"{self.notebook}-" + re.sub(r"\W+", "-", re.sub(r"<[^>]*>", "", text).lower()).strip("-")
-        earlier = sum(re.fullmatch(rf"{slug}(-\d+)?", heading.id) is not None for heading in self.headings)
-        heading = Heading(level, f"{slug}-{earlier + 1}" if earlier else slug, text)
-        self.headings.append(heading)
-        return f'<h{level + 1} id="{heading.id}">{text}</h{level + 1}>\n'
+        earlier = sum(re.fullmatch(rf"{slug}(-\d+)?", heading["id"]) is not None for heading in self.headings)
+        slug += f"-{earlier + 1}" if earlier else ""
+        self.headings.append(dict(level=level, id=slug, html=text))
+        return f'<h{level + 1} id="{slug}">{text}</h{level + 1}>\n'
 
     def inline_math(self, body: str) -> str:
         return _mathml(body, "inline")
@@ -73,45 +56,38 @@ def write(dataset: str) -> Path:
     Raises:
         ValueError: none of the notebooks has been executed on this data set.
     """
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = templates.get_template("report.html.j2").render(
+    folder = paths.results(dataset) / "notebooks"
+    executed = [file for text in paths.NOTEBOOKS if (file := folder / f"{text.stem}.ipynb").exists()]
+    if not executed:
+        raise ValueError(
+            f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report; "
+            f"make them first with: ./run_all.sh {dataset}"
+        )
+    options = dict(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = Environment(loader=FileSystemLoader(TEMPLATES), **options).get_template("report.html.j2")
+    text = page.render(
         dataset=dataset,
-        chapters=[chapter(file) for file in _executed(dataset)],
-        folder=paths.shown(paths.results(dataset) / "notebooks"),
+        chapters=[_chapter(file) for file in executed],
+        folder=paths.shown(folder),
         made=datetime.now(UTC),
         commit=environment()["commit"],
         style=(TEMPLATES / "report.css").read_text(),
         code_style={scheme: HtmlFormatter(style=name).get_style_defs() for scheme, name in CODE_STYLES.items()},
     )
-    target = paths.results(dataset) / "report.html"
-    with replacing(target) as temporary:
-        temporary.write_text(page)
-    return target
+    with replacing(paths.results(dataset) / "report.html") as temporary:
+        temporary.write_text(text)
+    return paths.results(dataset) / "report.html"
 
 
-def chapter(file: Path) -> Chapter:
-    """An executed notebook as a part of the page."""
+def _chapter(file: Path) -> dict:
+    """An executed notebook in the page: its name and title, its ``##`` sections, and all its cells as HTML."""
     renderer = Renderer(file.stem)
     filters = {"markdown2html": MarkdownWithMath(renderer).render}
     exporter = HTMLExporter(template_file=str(TEMPLATES / "chapter.html.j2"), filters=filters)
     body, _ = exporter.from_notebook_node(nbformat.read(file, as_version=4))
-    title = next((heading.html for heading in renderer.headings if heading.level == 1), file.stem)
-    return Chapter(file.stem, title, [heading for heading in renderer.headings if heading.level == 2], body)
-
-
-def _executed(dataset: str) -> list[Path]:
-    """The executed notebooks that are there, in the notebooks' order; not what is left of one that failed."""
-    folder = paths.results(dataset) / "notebooks"
-    files = [folder / f"{notebook.stem}.ipynb" for notebook in paths.NOTEBOOKS]
-    found = [file for file in files if file.exists()]
-    if not found:
-        raise ValueError(
-            f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report; "
-            f"make them first with: ./run_all.sh {dataset}"
-        )
-    return found
+    title = next((heading["html"] for heading in renderer.headings if heading["level"] == 1), file.stem)
+    sections = [heading for heading in renderer.headings if heading["level"] == 2]
+    return dict(name=file.stem, title=title, sections=sections, body=body)
 
 
 def _mathml(formula: str, display: str) -> str:

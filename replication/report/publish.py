@@ -53,12 +53,6 @@ def _html(table: pd.DataFrame) -> str:
         return table.to_html(notebook=True)
 
 
-def publish_runs(table: pd.DataFrame, dataset: str) -> None:
-    """Writes ``results/<dataset>/runs.csv``, one row per run."""
-    with replacing(paths.results(dataset) / "runs.csv") as temporary:
-        table.to_csv(temporary, index=False)
-
-
 def show_parameters(parameters: Parameters, *parts: type) -> HTML:
     """Parameters to look at: what each is, its value, what it was changed from; and below, folded, the data set's file,
     whose comments say why a value is what it is."""

@@ -19,28 +19,25 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
     Args:
         run: a finished run with its weights, as :func:`replication.runs.map.map_runs` returns it.
         users: original ids; where no map was kept (all but tables of your own), the numbers in the files, as text.
-        k: items for each user.
+        k: items for each user; one who has seen nearly everything gets fewer.
 
     Returns:
-        ``user, rank, item, probability``, one row per recommendation, with original ids; ``probability`` is the sigmoid
-        of the model's score, of use for ordering only. A user who has seen nearly everything gets fewer rows.
+        ``user, rank, item, probability`` with original ids; ``probability`` is the sigmoid of the model's score, of use
+        for ordering only.
 
     Raises:
         ValueError: an unknown user, or k below 1.
     """
-    user_ids, item_ids = (original_ids(run.settings.dataset, what) for what in ("users", "items"))
-    number_of = {user: number for number, user in enumerate(user_ids)}
-    unknown = [user for user in users if str(user) not in number_of]
-    if unknown:
-        raise ValueError(f"no user {unknown[0]!r} in {run.settings.dataset}; ids look like {', '.join(user_ids[:3])}")
-    numbers = np.array([number_of[str(user)] for user in users], np.int64)
+    user_ids, item_ids = (pd.Index(original_ids(run.settings.dataset, what)) for what in ("users", "items"))
+    numbers = user_ids.get_indexer([str(user) for user in users])
+    if (numbers < 0).any():
+        unknown, example = users[np.argmin(numbers)], ", ".join(user_ids[:3])
+        raise ValueError(f"no user {unknown!r} in {run.settings.dataset}; ids look like {example}")
     split, model = split_for(run.settings), run.model()
     seen = split.matrix(split.train, split.valid, split.test)[numbers]
     ranked = rank_items(model, numbers, seen, min(k, split.n_items))
-    with torch.no_grad():
-        scores = model.score_items(torch.from_numpy(numbers)).sigmoid().numpy()
     row, rank = np.nonzero(ranked >= 0)
     items = ranked[row, rank]
-    return pd.DataFrame(
-        {"user": user_ids[numbers[row]], "rank": rank + 1, "item": item_ids[items], "probability": scores[row, items]}
-    )
+    with torch.no_grad():
+        scores = model.score_items(torch.from_numpy(numbers)).sigmoid().numpy()[row, items]
+    return pd.DataFrame(dict(user=user_ids[numbers[row]], rank=rank + 1, item=item_ids[items], probability=scores))

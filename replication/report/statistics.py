@@ -45,12 +45,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def outcomes(changes: Sequence[float], adjusted: Sequence[float]) -> list[str]:
-    """``better`` or ``worse`` where the adjusted p-value is below 0.05, by the change's sign, else ``unresolved``."""
-    found = zip(changes, adjusted)
-    return ["unresolved" if not p < LEVEL else "better" if change > 0 else "worse" for change, p in found]
-
-
 def counted(outcomes: Sequence[str]) -> str:
     """``1 better, 0 worse, 3 unresolved``."""
     return ", ".join(f"{list(outcomes).count(word)} {word}" for word in ("better", "worse", "unresolved"))
@@ -121,9 +115,10 @@ def compare(
 
 
 def corrected(table: pd.DataFrame, outcome: str, families: Sequence[pd.Series], change: str = "change") -> pd.DataFrame:
-    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``; both empty
-    where nothing changes. Rows are of one family where all of ``families`` are equal."""
+    """The table with ``p_holm``, ``p`` after Holm's correction within each family, and a column ``outcome``: ``better``
+    or ``worse`` where ``p_holm`` is below 0.05, by the change's sign, else ``unresolved``. Both are empty where nothing
+    changes. Rows are of one family where all of ``families`` are equal."""
     tested = table[table[change].notna()]
     adjusted = tested.groupby([family[tested.index] for family in families])["p"].transform(holm)
-    found = pd.Series(outcomes(tested[change], adjusted), tested.index, object)
-    return table.assign(**{"p_holm": adjusted, outcome: found})
+    found = np.where(adjusted < LEVEL, np.where(tested[change] > 0, "better", "worse"), "unresolved")
+    return table.assign(**{"p_holm": adjusted, outcome: pd.Series(found, tested.index, object)})

@@ -28,10 +28,8 @@ def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
-    """Every mean of every run, tidy: ``backbone, method, seed, metric, k, value``.
-
-    ``users``: all, warm (with training rows) or cold (without).
-    """
+    """Every mean of every run, ``backbone, method, seed, metric, k, value``, over users that are all, warm (with
+    training rows) or cold (without)."""
     frames = [with_cell(run, run.metrics[run.metrics["part"] == part]) for run in runs]
     means = pd.concat(frames).set_index(["users", "backbone", "method", "seed", "metric", "k"])
     values, n_users = means["value"], means["n_users"]
@@ -105,20 +103,6 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
 
 
-def statistics_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The changes of Recall and NDCG for readers: intervals over seeds and over users, p, Holm's p, and what the seeds
-    could have found."""
-    rows = with_metric(tested(table))
-    signed = lambda of: rows[of].map(lambda change: spread(change, sign="+"))  # noqa: E731
-    cells = {"change": signed("change")}
-    for name, of in (("over seeds", "change"), ("over users", "user")):
-        cells[name] = signed(f"{of}_low") + " to " + signed(f"{of}_high")
-    for name, of in (("p", "p"), ("p (Holm)", "p_holm"), ("detectable", "detectable")):
-        cells[name] = rows[of].map("{:.4f}".format)
-    shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
-    return shown.set_index([rows["backbone"], rows["method"], rows["measured"].rename("metric")])
-
-
 def readable(
     table: pd.DataFrame, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
 ) -> pd.DataFrame:
@@ -128,12 +112,9 @@ def readable(
     worse by the column ``outcome``, after Holm's correction.
     """
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
-    cells = [
-        spread(row.mean, row.high)
-        + ("" if pd.isna(row.change) else f" ({spread(row.change, row.change_high, '+')})")
-        + MARKS.get(getattr(row, outcome), "")
-        for row in rows.itertuples()
-    ]
+    gains = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
+    marks = rows[outcome].astype(object).map(MARKS).fillna("")
+    cells = spread(rows["mean"], rows["high"]) + gains + marks
     return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
 
 
@@ -143,10 +124,15 @@ def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell
     return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
 
 
-def spread(middle: float, high: float = np.nan, sign: str = "") -> str:
-    """``0.1000 ± 0.0100``: a mean and half its interval, where it has one; ``sign="+"`` for a change."""
-    half = "" if pd.isna(high) else f" ± {high - middle:.4f}"
-    return f"{round(middle, 4) + 0.0:{sign}.4f}{half}"  # adding 0 turns -0 into 0
+def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "") -> pd.Series:
+    """``0.1000 ± 0.0100``: means and half their intervals, where they have one; ``sign="+"`` for changes."""
+    texts = middle.map(f"{{:{sign}.4f}}".format).replace("-0.0000", f"{0:{sign}.4f}")
+    return texts if high is None else texts + (high - middle).map(" ± {:.4f}".format).where(high.notna(), "")
+
+
+def cell_index(rows: pd.DataFrame) -> list[pd.Series]:
+    """The index of a table for readers that has a row for each backbone, method, metric and K."""
+    return [rows["backbone"], rows["method"], rows["measured"].rename("metric")]
 
 
 def with_metric(points: pd.DataFrame) -> pd.DataFrame:
@@ -196,9 +182,9 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
     """Better loss or longer training? Each method's test metrics beside ``base``'s at the method's own step.
 
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
-    remains of it when ``base`` is read from its curve at the method's step. Both are means of differences paired by
-    seed, with 95 % intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved,
-    each corrected by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
+    remains of it when ``base`` is read from its curve at the method's step. Both are means paired by seed, with 95 %
+    intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved, each corrected
+    by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
     """
     bases = {(run.settings.backbone, run.settings.seed): run for run in runs if run.settings.method == base}
     frames, names = [], ["own_steps", "same_step"]
@@ -216,8 +202,7 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
         found = changes(pd.concat(frames), CELL, name)
         found = corrected(found, f"at_{name}", [is_own(found)], name).rename(columns={"p": f"{name}_p"})
         columns.append(found.set_index(CELL).drop(columns=["p_holm", "detectable"]))
-    table = pd.concat(columns, axis=1)
-    outcomes = [f"at_{name}" for name in names]
+    table, outcomes = pd.concat(columns, axis=1), [f"at_{name}" for name in names]
     return table[[*table.columns.drop(outcomes), *outcomes]].reset_index()
 
 
@@ -225,18 +210,9 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
     rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
-        of_rows = zip(rows[name], rows[f"{name}_high"], rows[f"at_{name}"])
-        cells[name.replace("_", " ")] = [
-            spread(change, high, "+") + MARKS[outcome] for change, high, outcome in of_rows
-        ]
-    return pd.DataFrame(cells, [rows["backbone"], rows["method"], rows["measured"].rename("metric")])
-
-
-def dose_table(response: pd.DataFrame) -> pd.DataFrame:
-    """The changes against CE by dose for readers: a row per noise, metric and line, a column per dose."""
-    cells = [spread(row.change, row.change_high, "+") for row in response.itertuples()]
-    rows = response.assign(cell=cells).sort_values(["noise", "measured"], kind="stable")
-    return wide(rows, ["noise", "measured", "line"], "dose")
+        marks = rows[f"at_{name}"].map(MARKS)
+        cells[name.replace("_", " ")] = spread(rows[name], rows[f"{name}_high"], "+") + marks
+    return pd.DataFrame(cells).set_index(cell_index(rows))
 
 
 def runs_table(runs: list[Run]) -> pd.DataFrame:
@@ -251,21 +227,9 @@ def runs_table(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="pretrained")
 
 
-def environment_table(runs: list[Run]) -> pd.DataFrame:
-    """What the runs were computed with; a line has several values where runs differ."""
-    kinds = runs[0].info["environment"]
-    values = {kind: ", ".join(sorted({run.info["environment"][kind] for run in runs})) for kind in kinds}
-    return pd.Series(values, name="value").rename_axis("what").to_frame()
-
-
 def by_method(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
     """The runs of each backbone and method."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.settings.backbone, run.settings.method), []).append(run)
     return groups
-
-
-def baseline_settings(baselines: pd.DataFrame) -> pd.DataFrame:
-    """What each baseline was given: its chosen hyper-parameter, or why it was left out."""
-    return baselines[["method", "setting"]].drop_duplicates().set_index("method")

@@ -1,5 +1,6 @@
 """What was reproduced: every claim and every published number, from whatever tables exist; ``VERDICTS.md``."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from math import log
 
@@ -10,20 +11,36 @@ from jinja2 import Template
 from denoise_lib.files import replacing
 from replication.methods.backbones import BACKBONES
 from replication.report.publish import publish_table
-from replication.report.published import Verdict, beside_published, published
+from replication.report.published import beside_published, published
 from replication.report.statistics import counted
 from replication.report.tables import CELL, INTERVALS, PAPER_METRICS, is_own, tested, wide, with_metric
 from replication.support import paths
 
 TITLES = {"adressa": "Adressa", "amazon_book": "Amazon-book", "yelp": "Yelp", "ml100k": "MovieLens-100K"}
-NOT_RUN = Verdict("not run here", reasons=("data not obtainable",))
+UNFLAGGED = "no flags"  # as the table of the parts says it
+BY_MEANS = "order of means, untested"
+CLAIMS = pd.read_csv(files("replication.report") / "claims.csv", keep_default_na=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What our runs say of a claim or a published number: a ``status`` in a few words, such as ``reproduced``;
+    ``limits``, what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
+
+    status: str
+    limits: str = ""
+    reasons: str = ""
+
+    def __str__(self) -> str:
+        limits, reasons = f" ({self.limits})" if self.limits else "", f": {self.reasons}" if self.reasons else ""
+        return self.status + limits + reasons
+
+
+NOT_RUN = Verdict("not run here", reasons="data not obtainable")
 NOT_MEASURED = Verdict("not yet measured")
 NO_CURVE = Verdict("cannot be checked", "no test curve was recorded")
 NO_FLAGS = Verdict("cannot be checked", "the train part at hand has no flags")
 NOT_AMONG = Verdict("cannot be checked", "not among the runs of this table")
-UNFLAGGED = "no flags"  # as the table of the parts says it
-BY_MEANS = "order of means, untested"
-CLAIMS = pd.read_csv(files("replication.report") / "claims.csv", keep_default_na=False)
 
 
 def _table(dataset: str, name: str) -> pd.DataFrame | None:
@@ -76,26 +93,26 @@ def _status(holds: pd.Series) -> str:
     return "reproduced" if holds.all() else "partly" if holds.any() else "not"
 
 
-def _counted(outcomes: pd.Series, *more: str) -> Verdict:
+def _counted(outcomes: pd.Series, more: str = "") -> Verdict:
     """``reproduced``: better in over half of the cells and worse in none; ``not``: better in none; else ``partly``."""
     better = outcomes == "better"
     most = better.mean() > 0.5 and not (outcomes == "worse").any()
-    return Verdict("reproduced" if most else "partly" if better.any() else "not", reasons=(counted(outcomes), *more))
+    return Verdict("reproduced" if most else "partly" if better.any() else "not", reasons=counted(outcomes) + more)
 
 
 def remains(table: pd.DataFrame) -> Verdict:
     gained = table[table["at_own_steps"] == "better"]
     if gained.empty:
-        return Verdict("not", reasons=("there is no improvement to explain",))
-    return _counted(gained["at_same_step"], f"of {len(gained)} improved cells")
+        return Verdict("not", reasons="there is no improvement to explain")
+    return _counted(gained["at_same_step"], f", of {len(gained)} improved cells")
 
 
 def _relative_gains(table: pd.DataFrame, method: str) -> pd.Series:
     """Mean over the Recall and NDCG cells of (method / CE - 1), by backbone."""
     rows = table[table["metric"].isin(PAPER_METRICS)]
-    cells = rows.pivot(index=["backbone", "metric", "k"], columns="method", values="mean")
-    known = {method, "CE"} <= set(cells)
-    return (cells[method] / cells["CE"] - 1).groupby("backbone").mean().dropna() if known else pd.Series(dtype=float)
+    means = rows.pivot(index=["backbone", "metric", "k"], columns="method", values="mean")
+    means = means.reindex(columns=[method, "CE"])
+    return (means[method] / means["CE"] - 1).groupby("backbone").mean().dropna()
 
 
 def gains_told(gains: pd.Series) -> str:
@@ -108,7 +125,7 @@ def most_on_neumf(table: pd.DataFrame) -> Verdict:
     if "NeuMF" not in gains or len(gains) < 2:
         return Verdict("cannot be checked", "backbones not run")
     holds = gains["NeuMF"] == gains.max() and gains["NeuMF"] > 0
-    return Verdict("reproduced" if holds else "not", BY_MEANS, (gains_told(gains),))
+    return Verdict("reproduced" if holds else "not", BY_MEANS, gains_told(gains))
 
 
 def more_than_reweighted(table: pd.DataFrame) -> Verdict:
@@ -116,8 +133,8 @@ def more_than_reweighted(table: pd.DataFrame) -> Verdict:
     if truncated.empty or reweighted.empty:
         return Verdict("cannot be checked", "methods not run")
     larger = truncated > reweighted
-    reason = f"larger on {larger.sum()} of {len(larger)} backbones; R-CE {gains_told(reweighted)}"
-    return Verdict(_status(larger), BY_MEANS, (reason,))
+    told = f"larger on {larger.sum()} of {len(larger)} backbones; R-CE {gains_told(reweighted)}"
+    return Verdict(_status(larger), BY_MEANS, told)
 
 
 def memorised(table: pd.DataFrame) -> Verdict:
@@ -125,34 +142,34 @@ def memorised(table: pd.DataFrame) -> Verdict:
     harder, memorised = selected["gap_low"] > 0, last["loss_false"] < log(2)
     early = f"harder at CE's selected step on {harder.sum()} of {len(harder)} backbones"
     late = f"at the last step a mean loss below ln 2 on {memorised.sum()}"
-    return Verdict(_status(pd.concat([harder, memorised])), reasons=(f"{early}; {late}",))
+    return Verdict(_status(pd.concat([harder, memorised])), reasons=f"{early}; {late}")
 
 
 def mostly_false(table: pd.DataFrame) -> Verdict:
     rows = table[table["method"] == "T-CE"]
     above = rows["precision_low"] > rows["at_random"]
     found = [f"{row.backbone} {row.precision:.3f} (at random {row.at_random:.3f})" for row in rows.itertuples()]
-    more = f"above random on {above.sum()} of {len(rows)} backbones"
-    told = f"precision at the end of training {', '.join(found)}; {more}"
-    return Verdict(_status(rows["precision_low"] > 0.5), reasons=(told,))
+    told = (
+        f"precision at the end of training {', '.join(found)}; above random on {above.sum()} of {len(rows)} backbones"
+    )
+    return Verdict(_status(rows["precision_low"] > 0.5), reasons=told)
 
 
 def over_grids(table: pd.DataFrame) -> Verdict:
     rows = table[table["method"] != "CE"]
     gains, losses = rows["change_low"] > 0, rows["change_high"] < 0
-    told = f"above CE (uncorrected interval) in {gains.sum()} of {len(gains)} cells", f"below in {losses.sum()}"
+    told = f"above CE (uncorrected interval) in {gains.sum()} of {len(gains)} cells, below in {losses.sum()}"
     return Verdict(_status(gains), reasons=told)
 
 
 JUDGES = {
-    judge.__name__: judge
-    for judge in (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
+    rule.__name__: rule for rule in (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
 }
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
-    """:func:`replication.report.publish.publish_table`, and below the table what it says of its claim, as on the
-    verdict page."""
+    """:func:`~replication.report.publish.publish_table`, and below it what the table says of its claim, as on the page
+    of verdicts."""
     (claim,) = CLAIMS.query("table == @name").itertuples()
     says = f"<p><b>Here</b>, of the claim that {claim.claim.partition(' [')[0]}: {judge(claim, table)}.</p>"
     return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)
@@ -174,13 +191,15 @@ def at_a_glance(dataset: str) -> list[str]:
 def write() -> None:
     """Writes ``results/verdicts.csv`` (108 rows) and ``VERDICTS.md`` from whatever tables exist."""
     rows = numbers()
-    with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
-        rows.to_csv(temporary, index=False)
     template = Template((files("replication.report") / "templates" / "verdicts.md.j2").read_text(encoding="utf-8"))
     sections = [_section(name, of_data) for name, of_data in rows.groupby("dataset", sort=False)]
-    parts = dict(claims=_markdown(claims()), tally=_markdown(_tally(rows)), sections=sections, not_run=NOT_RUN)
+    page = template.render(
+        claims=_markdown(claims()), tally=_markdown(_tally(rows)), sections=sections, not_run=NOT_RUN
+    )
+    with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
+        rows.to_csv(temporary, index=False)
     with replacing(paths.home() / "VERDICTS.md") as temporary:
-        temporary.write_text(template.render(parts).rstrip() + "\n", encoding="utf-8")
+        temporary.write_text(page.rstrip() + "\n", encoding="utf-8")
 
 
 def _tally(rows: pd.DataFrame) -> pd.DataFrame:
@@ -199,9 +218,8 @@ def _section(dataset: str, rows: pd.DataFrame) -> dict:
     section = {"title": TITLES[dataset], "notes": rows["note"].dropna().unique()}
     if (table := _table(dataset, "main")) is None:
         return section | {"published": _cells(rows, ["backbone", "method", "source"], "published")}
-    rows_of = table[table["backbone"].isna() & table["metric"].isin(PAPER_METRICS)]
-    baselines = rows_of.sort_values("method", kind="stable")
-    section |= {"baselines": _cells(baselines, ["method"], "mean")} if len(baselines) else {}
+    baselines = table[table["backbone"].isna() & table["metric"].isin(PAPER_METRICS)]
+    section |= {"baselines": _cells(baselines.sort_values("method", kind="stable"), ["method"], "mean")}
     return section | {"beside": _markdown(beside_published(rows).reset_index())}
 
 
@@ -210,4 +228,4 @@ def _cells(rows: pd.DataFrame, keys: list[str], value: str) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    return table.to_markdown(index=False, disable_numparse=True)
+    return "" if table.empty else table.to_markdown(index=False, disable_numparse=True)

@@ -13,9 +13,7 @@ from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run, found, load_run
 from replication.sources import public
-from replication.studies.dose import dose_plan
-from replication.studies.selection import of_methods
-from replication.studies.sensitivity import sensitivity_ce_plan, sensitivity_plan
+from replication.studies.sensitivity import dose_plan, sensitivity_plan
 
 
 def methods_for(parameters: Parameters) -> list[str]:
@@ -36,7 +34,12 @@ def main_plan(parameters: Parameters) -> list[Settings]:
 def planned(parameters: Parameters) -> list[Settings]:
     """All runs of 05_diagnostics with the parameters of a data set."""
     tried = [settings for _, settings in sensitivity_plan(parameters) + dose_plan(parameters)]
-    return list(dict.fromkeys(main_plan(parameters) + tried + sensitivity_ce_plan(parameters)))
+    return list(dict.fromkeys(main_plan(parameters) + tried))
+
+
+def of_methods(runs: list[Run], *methods: str) -> list[Run]:
+    """The runs of some methods."""
+    return [run for run in runs if run.settings.method in methods]
 
 
 def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFrame:
@@ -60,21 +63,6 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
     clean["relative"] = clean["change"] / clean["normal"]
     columns = ["normal", "clean", "change", "change_low", "change_high", "p_holm", "against_ce", "relative"]
     return clean[columns].reset_index()
-
-
-def loss_points(runs: list[Run]) -> pd.DataFrame:
-    """Mean cross-entropy of true and of false positives of the training part: ``backbone, method, step, positives,
-    mean, …``."""
-    return points_of(runs, {"loss_true": "true positives", "loss_false": "false positives"}, "positives")
-
-
-def whole_and_first(points: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
-    """The points twice, told apart by ``span``: the whole process, and the first fifth of each backbone's steps."""
-    last = points.groupby("backbone")["step"].transform("max")
-    first = points[points["step"] <= share * last]
-    return pd.concat(
-        [points.assign(span="loss, whole process"), first.assign(span="loss, first fifth")], ignore_index=True
-    )
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:
@@ -150,3 +138,37 @@ def activity(runs: list[Run], split: Split) -> pd.DataFrame:
     cell = [key for key in keys if key != "method"]
     table = compare(values, keys, cell, values["method"] == "CE", over_seeds).drop(columns=["n_seeds", "detectable"])
     return corrected(table, "against_ce", [table["metric"], table["k"], is_own(table)])
+
+
+def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
+    """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric,
+    k, mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that
+    some of its seeds lack.
+
+    The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
+    test* chooses on what it reports, a ceiling.
+    """
+    by_loss = {"own loss": "valid_loss", "plain CE": "valid_ce", "CE, clean validation": "valid_ce_clean"}
+    by_recall = {f"Recall@{k}": f"recall_{k}_valid", f"Recall@{k}, clean validation": f"recall_{k}_valid_clean"}
+    of_tce = {(run.settings.backbone, run.settings.seed): run.selected_step for run in of_methods(runs, "T-CE")}
+    frames, keys = [], ["backbone", "method", "selector", "metric", "k"]
+    for run in runs:
+        history = run.history.set_index("step")
+        steps = {name: history[column].idxmin() for name, column in by_loss.items() if column in history}
+        steps |= {name: history[column].idxmax() for name, column in by_recall.items() if column in history}
+        steps["last step"] = run.info["last_point"]
+        step = of_tce.get((run.settings.backbone, run.settings.seed))
+        if step in history.index:  # clean-only has fewer steps
+            steps["T-CE's step"] = step
+        steps["best on test (oracle)"] = history[f"recall_{k}_test"].idxmax()
+        rows = [
+            dict(selector=name, metric=metric, k=k, step=step, value=history[f"{metric}_{k}_test"][step])
+            for name, step in steps.items()
+            for metric in PAPER_METRICS
+        ]
+        frames.append(with_cell(run, pd.DataFrame(rows)))
+    frame = pd.concat(frames, ignore_index=True)
+    seeds = frame.groupby(keys)["value"].transform("count")
+    all_seeds = seeds.groupby([frame["backbone"], frame["method"]]).transform("max")
+    frame = frame[seeds == all_seeds]  # the same seeds for every rule
+    return over_seeds(frame, keys).assign(mean_step=over_seeds(frame, keys, "step")["mean"])

@@ -1,7 +1,6 @@
 """The studies of 06_extra_feedback: the runs that they need, and their tidy numbers, means over seeds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,7 @@ from replication.methods import PAPER
 from replication.methods import colliding as neighbourhood
 from replication.methods.colliding import SPACES, CollidingInference, NeighbourMean
 from replication.methods.known_positives import known_positives
-from replication.report import tables
-from replication.report.statistics import compare, corrected, counted
+from replication.report.statistics import compare, corrected
 from replication.report.tables import METRIC_NAMES, PAPER_METRICS, values_of
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import torch_threads
@@ -62,40 +60,31 @@ def planned(parameters: Parameters) -> list[Settings]:
     return of_strategies + plain_plan(parameters) if of_strategies else []
 
 
-@dataclass(frozen=True, eq=False)
-class Colliding:
-    """What colliding inference gave: ``grid`` (validation Recall for every number of neighbours and λ), ``chosen`` (the
-    best point of each grid) and ``values``, the test metrics there, as of :func:`all_values`."""
-
-    grid: pd.DataFrame
-    chosen: pd.DataFrame
-    values: pd.DataFrame
-
-
-def colliding(plain: list[Run], split: Split, parameters: Parameters) -> Colliding:
+def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[pd.DataFrame, ...]:
     """Colliding inference on trained runs, in every space. A run's number of neighbours and λ are those with the
     highest Recall at the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for
     every share with CE and for ``compared_share`` with the others; the other two spaces use no extra feedback, so they
-    have no share. As many runs as ``jobs`` says are done side by side, in threads."""
-    tasks = (
-        ranking_task(split, validation_sample(split), [split.train]),
-        ranking_task(split, split.test, [split.train, split.valid]),
-    )
+    have no share. As many runs as ``jobs`` says are done side by side, in threads.
+
+    Returns:
+        The validation Recall for every number of neighbours and λ, the best point of each such grid, and the test
+        metrics there, as of :func:`all_values`.
+    """
+    on_valid = ranking_task(split, validation_sample(split), [split.train])
+    on_test = ranking_task(split, split.test, [split.train, split.valid])
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run
         n_jobs = -1 if parameters.jobs == "auto" else parameters.jobs
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        found = parallel(delayed(_collide)(run, split, *tasks, parameters) for run in plain)
+        found = parallel(delayed(_collide)(run, split, on_valid, on_test, parameters) for run in plain)
         parts = list(tqdm(found, total=len(plain), desc="06: colliding inference", unit="run"))
-    return Colliding(*(pd.concat([frame for part in parts for frame in part[i]], ignore_index=True) for i in range(3)))
+    return tuple(pd.concat(sum(frames, []), ignore_index=True) for frames in zip(*parts))
 
 
 def _collide(run: Run, split: Split, on_valid: RankingTask, on_test: RankingTask, parameters: Parameters) -> tuple:
-    """One run's part of each table of :class:`Colliding`, as lists of frames."""
+    """One run's part of each table of :func:`colliding`, as lists of frames."""
     model, ks, ns = run.model(), parameters.top_k, parameters.neighbours
-    lambdas, scores = (
-        sorted(parameters.lambdas, reverse=True),
-        neighbourhood.stored(model, split.n_users, split.n_items),
-    )
+    scores = neighbourhood.stored(model, split.n_users, split.n_items)
+    lambdas = sorted(parameters.lambdas, reverse=True)
     shares = parameters.known_shares if run.settings.method == "CE" else [parameters.compared_share]
     of_run = {name: getattr(run.settings, name) for name in ("backbone", "method", "seed")}
     own, *others = SPACES
@@ -121,20 +110,7 @@ def _tidy(cells: pd.DataFrame, columns: str, about: dict) -> pd.DataFrame:
     return cells.melt(var_name=columns, value_name="value", ignore_index=False).reset_index().assign(**about)
 
 
-def readable_choices(chosen: pd.DataFrame) -> pd.DataFrame:
-    """What validation chose, seed by seed, and ``without neighbours``, the mean share of users that have none."""
-    mixed = chosen["neighbours"].astype(str) + " at λ = " + chosen["lambda"].map("{:g}".format)
-    chosen = chosen.assign(choice=mixed.where(chosen["lambda"] != 1, "plain"), known_share=_share_texts(chosen))
-    groups = chosen.groupby(KEYS[:4], sort=False)
-    table = groups.agg(**{"neighbours at λ, by seed": ("choice", ", ".join), "without neighbours": ("without", "mean")})
-    return table.reset_index().round({"without neighbours": 3})
-
-
-def _share_texts(table: pd.DataFrame) -> pd.Series:
-    return table["known_share"].map("{:g}".format, na_action="ignore").fillna("")
-
-
-def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.DataFrame:
+def all_values(plain: list[Run], trained: list[Run], collided: pd.DataFrame) -> pd.DataFrame:
     """Every test metric: ``strategy, backbone, method, seed, known_share, metric, k, value``. The runs without extra
     feedback are the strategy ``plain``, without a share."""
     frames = [
@@ -142,7 +118,7 @@ def all_values(plain: list[Run], trained: list[Run], collided: Colliding) -> pd.
         for run in [*plain, *trained]
     ]
     # Shares are floats also in frames that have none.
-    return pd.concat([frame.astype({"known_share": float}) for frame in [*frames, collided.values]], ignore_index=True)
+    return pd.concat([frame.astype({"known_share": float}) for frame in [*frames, collided]], ignore_index=True)
 
 
 def extra_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -151,36 +127,3 @@ def extra_table(values: pd.DataFrame) -> pd.DataFrame:
     and over the other metrics)."""
     table = compare(values, KEYS, ["backbone", "method", "metric", "k"], values["strategy"] == "plain")
     return corrected(table, "against_plain", [table["metric"].isin(PAPER_METRICS)]).drop(columns="detectable")
-
-
-def by_share(table: pd.DataFrame, shares: Sequence[float], k: int) -> pd.DataFrame:
-    """CE's changes against plain training at K, as ``mean, low, high`` against the known share, for the figure; what
-    knows nothing stands at every share. ``known-only`` is left out: its losses would set the scale."""
-    chosen = tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'")
-    chosen = chosen.assign(mean=chosen["change"], low=chosen["change_low"], high=chosen["change_high"])
-    everywhere = chosen[chosen["known_share"].isna()]
-    frames = [chosen.dropna(subset="known_share"), *(everywhere.assign(known_share=share) for share in shares)]
-    points = tables.with_metric(pd.concat(frames, ignore_index=True).sort_values("known_share", kind="stable"))
-    return points.assign(measured="change of " + points["measured"])
-
-
-def readable(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Recall and NDCG at K as :func:`tables.readable` writes them, with the change against plain training."""
-    chosen = table[table["k"] == k].assign(known_share=_share_texts)
-    for key in ("method", "backbone"):
-        chosen = chosen.sort_values(
-            key, key=lambda column: column.map(list(table[column.name].unique()).index), kind="stable"
-        )
-    return tables.readable(chosen, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
-
-
-def says(table: pd.DataFrame) -> str:
-    """How often each strategy is better, worse or neither than plain training with the same loss, as text."""
-    lines = ["**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n"]
-    if (n_seeds := table["n_seeds"].max()) < 5:
-        few = f"with at most {n_seeds} seeds few changes can be resolved"
-        lines.append(f"- {few}: *unresolved* is no evidence of no effect")
-    for strategy, cells in tables.tested(table).groupby("strategy", sort=False):
-        parts = [f"{name}: {counted(found)}" for name, found in cells.groupby("method", sort=False)["against_plain"]]
-        lines.append(f"- {strategy}: " + "; ".join(parts))
-    return "\n".join(lines)
