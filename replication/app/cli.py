@@ -172,7 +172,7 @@ def _execute(name: str, notebook: str, changes: dict) -> None:
     started = time.perf_counter()
     print(f"{name}: {notebook} …", file=sys.stderr, flush=True)
     target = paths.results(name) / "notebooks" / f"{notebook}.ipynb"
-    execute(paths.notebook(notebook), target, {"dataset": name, "changes": changes})
+    execute(paths.NOTEBOOKS[notebook], target, {"dataset": name, "changes": changes})
     print(f"{name}: {notebook} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -104,7 +104,7 @@ def chapter(file: Path) -> Chapter:
 def _executed(dataset: str) -> list[Path]:
     """The executed notebooks that are there, in the notebooks' order; not what is left of one that failed."""
     folder = paths.results(dataset) / "notebooks"
-    files = [folder / f"{notebook.stem}.ipynb" for notebook in paths.NOTEBOOKS]
+    files = [folder / f"{notebook}.ipynb" for notebook in paths.NOTEBOOKS]
     found = [file for file in files if file.exists()]
     if not found:
         raise ValueError(
