@@ -5,11 +5,10 @@ python -m replication doctor ratings.csv --clean-from 4
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from denoise_lib.data import FILES, Interactions, Split, load_split
+from denoise_lib.data import FILES, Interactions, Split
 from replication.report.doctor import effective_drop_rates, examine
 from replication.runs import parameters
 from replication.sources import own_table, public
@@ -64,10 +63,8 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
             raise ValueError(
                 f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}"
             )
-        card = path / "card.json"
-        sizes = json.loads(card.read_text()) if card.is_file() else {}
-        return load_split(path, names[0], *public.SIZES.get(names[0], (sizes.get("users"), sizes.get("items")))), None
-    if path.name in public.SIZES and not path.exists():
+        return public.read(path, names[0]), None
+    if path.name in public.CATALOGUE and not path.exists():
         raise ValueError(f"there is nothing at {path} yet; ./run_all.sh {path.name} gets the data")
     given = dict(pair.partition("=")[::2] for pair in options.column)
     table = own_table.read_table(path, given)

@@ -29,7 +29,7 @@ def write_params(
     file = paths.PARAMS / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise ValueError(f"{name!r} is no name for a data set; take letters, digits and _")
-    if file.exists() or name in public.SIZES:
+    if file.exists() or name in public.CATALOGUE:
         raise ValueError(
             f"there is a data set {name!r} already; choose another name"
             + (f" or delete {file}" if file.exists() else "")

@@ -161,7 +161,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
             )
         if "NeuMF-pre" in self.extra_seeds:
             raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
-        if self.ratings and self.dataset in public.SIZES:
+        if self.ratings and self.dataset in public.CATALOGUE:
             raise ValueError(
                 f"ratings: {self.dataset} has a source of its own; name the data set of your table as you like"
             )

@@ -284,7 +284,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
         ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data
             from elsewhere.
     """
-    if name in public.SIZES:
+    if name in public.CATALOGUE:
         raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
     source, folder, card = paths.home() / ratings, paths.data(name), public.card(name)
     wanted = {"columns": columns, "clean_from": clean_from, "split_seed": public.SPLIT_SEED}
