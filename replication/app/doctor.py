@@ -84,5 +84,5 @@ def _summary(split: Split, table: own_table.Table | None) -> str:
         lines.append(f"  {part:5}  {len(rows):,} rows, {noise}")
     if table is None:
         return "\n".join([*lines, "  no times in these files: leakage in time cannot be looked at"])
-    lines.append("  read as " + ", ".join(f"{role} = {name}" for role, name in table.columns.items()))
+    lines.append(f"  read as {table.read_as}")
     return "\n".join([*lines, *(f"  {line}" for line in table.remarks)])

@@ -32,7 +32,7 @@ def load(name: str) -> Split:
 
 def read(folder: Path, name: str) -> Split:
     """The split in a folder, of the sizes that are published or, for a table of your own, recorded in its card."""
-    about = CATALOGUE.get(name) or _card(folder)
+    about = CATALOGUE.get(name) or card(name, folder)
     return load_split(folder, name, about.get("users"), about.get("items"))
 
 
@@ -80,13 +80,9 @@ def has_flags(name: str) -> bool:
     return not is_prepared(name) or load(name).train.is_clean is not None
 
 
-def card(name: str) -> dict:
-    """Where a data set came from, as it was recorded beside the data; empty where it was not."""
-    return _card(paths.data(name))
-
-
-def _card(folder: Path) -> dict:
-    file = folder / "card.json"
+def card(name: str, folder: Path | None = None) -> dict:
+    """Where the data in ``data/<name>/``, or in another folder, came from; empty where it was not recorded."""
+    file = (folder or paths.data(name)) / "card.json"
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
