@@ -191,7 +191,7 @@ def _seconds(text: pd.Series) -> pd.Series:
     try:
         return (pd.to_datetime(text, errors="coerce", utc=True, format="mixed") - start).dt.total_seconds()
     except (ValueError, OverflowError):  # a single odd date, whatever errors="coerce" promises
-        return (text.map(_date).astype("datetime64[ns, UTC]") - start).dt.total_seconds()
+        return (pd.Series(map(_date, text), text.index, "datetime64[ns, UTC]") - start).dt.total_seconds()
 
 
 def _date(text: str) -> pd.Timestamp:
