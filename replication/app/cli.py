@@ -123,7 +123,6 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
     side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
-    from replication.report import verdicts
 
     name = chosen.dataset
     os.environ.setdefault(
@@ -148,7 +147,6 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
         except (NotebookFailed, RunsFailed) as failure:
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
-        verdicts.write()
         print(_summary(chosen))
     return True
 
@@ -164,9 +162,10 @@ def _execute(name: str, notebook: str, changes: dict) -> None:
 
 
 def _summary(chosen: Parameters) -> str:
-    """What a data set's runs show, and where everything lies."""
+    """Writes the verdicts; what a data set's runs show, and where everything lies."""
     from replication.report import verdicts
 
+    verdicts.write()
     name, remarks, results = chosen.dataset, note(chosen), paths.results(chosen.dataset)
     written = {"tables": results / "tables", "one row per run": results / "runs.csv"}
     written |= {"executed notebooks": results / "notebooks", "figures": paths.figures(name)}

@@ -8,6 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from jinja2 import Template
+
 from denoise_lib.data import FILES, Split
 from replication.report.doctor import effective_drop_rates, examine
 from replication.runs import parameters
@@ -33,16 +35,12 @@ def main(arguments: list[str]) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 2
-    print(_summary(split, table))
-    if values:
-        print(f"\nT-CE's drop rate with params/{split.name}.yaml, as shares of the batch:\n")
-        print(effective_drop_rates(values, len(split.train)).to_string())
+    parts = {part: getattr(split, part) for part in FILES}
+    rates = effective_drop_rates(values, len(split.train)) if values else None
     findings = examine(split, values, table)
-    counted = f"{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:"
-    print("\nNothing was found." if findings.empty else f"\n{counted}")
-    for row in findings.itertuples():
-        print(f"\n{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}")
-        print(f"  so:  {row.consequence}\n  do:  {row.remedy}")
+    text = (Path(__file__).parent / "templates" / "doctor.txt.j2").read_text(encoding="utf-8")
+    told = dict(split=split, parts=parts, n_rows=sum(map(len, parts.values())), table=table)
+    print(Template(text, trim_blocks=True).render(told, rates=rates, findings=findings), end="")
     return int(findings["invalid"].any())
 
 
@@ -59,18 +57,3 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
     table = own_table.read_table(path, dict(pair.partition("=")[::2] for pair in options.column))
     limit = own_table.guessed_limit(table) if options.clean_from is None else options.clean_from
     return own_table.make_split(table, path.stem, limit)[0], table
-
-
-def _summary(split: Split, table: own_table.Table | None) -> str:
-    parts = {part: getattr(split, part) for part in FILES}
-    n_rows = sum(map(len, parts.values()))
-    lines = [
-        f"{split.name}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} interactions",
-        f"  density {n_rows / split.n_users / split.n_items:.3%}, {n_rows / split.n_users:.1f} interactions a user",
-    ]
-    for part, rows in parts.items():
-        noise = "no flags" if rows.is_clean is None else f"{1 - rows.is_clean.mean():.1%} false positives"
-        lines.append(f"  {part:5}  {len(rows):,} rows, {noise}")
-    if table is None:
-        return "\n".join([*lines, "  no times in these files: leakage in time cannot be looked at"])
-    return "\n  ".join(["\n".join(lines), f"read as {table.read_as}", *table.remarks])

@@ -27,16 +27,14 @@ def first_that_works(
     for source, read in sources.items():
         for _ in range(2):
             try:
-                found = digest(content := read())
+                content = read()
+                if (found := digest(content)) == expected:
+                    return content, source
+                failures[source] = f"its {digest.__name__} is {found}, expected {expected}"
             except FileNotFoundError:
                 failures[source] = "no such file"
-                break
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:  # no network, 404, a wrong archive
                 failures[source] = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                continue
-            if found == expected:
-                return content, source
-            failures[source] = f"its {digest.__name__} is {found}, expected {expected}"
     tried = "\n".join(f"  {source}: {failure}" for source, failure in failures.items())
     checked = f"It will be checked by its {digest.__name__}, {expected}."
     raise ValueError(f"the data could not be had. Tried:\n{tried}\n{by_hand} {checked}")

@@ -56,8 +56,9 @@ def ensure(name: str) -> None:
 
 def is_prepared(name: str) -> bool:
     """Whether the three files of a data set are on disk, and no newer than the card that says what they are."""
-    files = [*files_of(name), paths.data(name) / "card.json"]
-    return all(map(Path.is_file, files)) and files[-1].stat().st_mtime >= max(file.stat().st_mtime for file in files)
+    data, about = files_of(name), paths.data(name) / "card.json"
+    is_there = all(map(Path.is_file, [*data, about]))
+    return is_there and about.stat().st_mtime >= max(file.stat().st_mtime for file in data)
 
 
 def checksums(name: str) -> dict[str, str]:
