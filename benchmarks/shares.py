@@ -112,7 +112,7 @@ def table_of_notebooks(dataset: str) -> pd.DataFrame:
             for name in MAIN:
                 target = Path(home, f"{name}.ipynb")
                 values = {"dataset": dataset, "changes": {}}
-                rows.append(_spent(name, lambda: execute(paths.notebook(name), target, values)))
+                rows.append(_spent(name, lambda: execute(paths.NOTEBOOKS[name], target, values)))
     return pd.DataFrame(rows).set_index("what")
 
 

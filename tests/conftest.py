@@ -78,7 +78,7 @@ def copy_of_the_code(folder: Path, seconds: int = 0) -> Path:
     for name in ("denoise_lib", "replication", "params"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
-    for text in paths.NOTEBOOKS:
+    for text in paths.NOTEBOOKS.values():
         header, wait = text.read_text().partition("# %%")[0], f'__import__("time").sleep({seconds})'
         cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n{wait}\n'
         (folder / "notebooks" / text.name).write_text(header + cells)

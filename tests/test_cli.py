@@ -58,7 +58,7 @@ def test_help_and_list(home, capsys):
 def test_full_plans_no_run_twice():
     assert [name[:2] for name in cli.MAIN] == ["01", "02", "03", "04"]
     assert [name[:2] for name in cli.FULL] == ["01", "02", "03", "04", "05", "06"]
-    assert all(paths.notebook(name).is_file() for name in cli.FULL)
+    assert all(name in paths.NOTEBOOKS for name in cli.FULL)
     values = resolve("toy")
     main, everything = cli._planned(values, full=False), cli._planned(values, full=True)
     assert len(main) == 27 and len(everything) == len(set(everything))
@@ -111,7 +111,7 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory)
             assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
 
     for name in cli.MAIN:
-        shutil.copy(paths.notebook(name), project / "notebooks")
+        shutil.copy(paths.NOTEBOOKS[name], project / "notebooks")
     again = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert len(_finished(folder)) == 12

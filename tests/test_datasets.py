@@ -14,7 +14,7 @@ import pytest
 from denoise_lib.data import FILES
 from denoise_lib.files import replacing
 from replication.report.doctor import examine
-from replication.sources import public
+from replication.sources import fetch, public
 from replication.sources.fetch import git_blob_id
 from replication.support import paths
 
@@ -41,33 +41,28 @@ def test_an_unknown_name(home):
 
 @pytest.fixture
 def small_movielens(home, monkeypatch):
-    """100 users' ratings in the form of u.data, in a zip on the local disk, with their checksums put in place."""
+    """100 users' ratings in the form of u.data, in a zip in the place of the published one."""
     rng = np.random.default_rng(0)
     rows = [(u, i, rng.integers(1, 6), 881250949) for u in range(1, 101) for i in rng.choice(50, 20, replace=False) + 1]
     content = "".join("\t".join(map(str, row)) + "\n" for row in rows).encode()
     archive = home / "ml-100k.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("ml-100k/u.data", content)
-    monkeypatch.setattr(public, "ML100K_SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(public.SIZES, "ml100k", (100, 50))
-    monkeypatch.setattr(public, "_u_data_from_grouplens", lambda: _read(archive))
-    monkeypatch.setattr(public, "_u_data_from_wheel", _no_network)
+    small = dict(users=100, items=50, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(public.CATALOGUE, "ml100k", public.CATALOGUE["ml100k"] | small)
+    monkeypatch.setattr(fetch, "download", lambda url: archive.read_bytes())
+    monkeypatch.setattr(public, "from_wheel", _no_network)
     return content
 
 
-def _read(archive):
-    with zipfile.ZipFile(archive) as file:
-        return file.read("ml-100k/u.data")
-
-
-def _no_network():
+def _no_network(*_):
     raise OSError("no network here")
 
 
 def test_movielens_from_the_first_source_that_works(small_movielens, home, capsys):
     split = public.load("ml100k")
     assert len(split.train) == 1600 and split.test.is_clean.all()
-    assert public.card("ml100k")["source"] == public.ML100K_ZIP
+    assert public.card("ml100k")["source"] == public.CATALOGUE["ml100k"]["zip"]
     assert "forbids redistribution" in capsys.readouterr().err
 
 
@@ -79,7 +74,7 @@ def test_movielens_placed_by_hand_comes_first(small_movielens, home):
 
 
 def test_a_failure_says_what_was_tried_and_leaves_nothing(small_movielens, home, monkeypatch):
-    monkeypatch.setattr(public, "_u_data_from_grouplens", lambda: b"1\t1\t5\t0\n")
+    monkeypatch.setattr(public, "from_zip", lambda *_: b"1\t1\t5\t0\n")
     with pytest.raises(ValueError) as error:
         public.load("ml100k")
     message = str(error.value)
@@ -131,19 +126,12 @@ BLOBS = {part: git_blob_id(content) for part, content in PARTS.items()}
 
 
 @pytest.fixture
-def server(home, tmp_path_factory, monkeypatch):
-    server, known = Server(), tmp_path_factory.mktemp("known")
-    names = {part: pattern.format("yelp") for part, pattern in FILES.items()}
-    lines = [
-        f"yelp,{names[part]},{blob},{server.url}{mirror}/{names[part]}"
-        for part, blob in BLOBS.items()
-        for mirror in ("first", "second")
-    ]
-    (known / "published_files.csv").write_text("\n".join(["dataset,file,git_blob,url", *lines]))
-    monkeypatch.setattr(public, "files", lambda package: known)
-    monkeypatch.setitem(public.SIZES, "yelp", (2, 2))
+def server(home, monkeypatch):
+    server = Server()
+    small = dict(users=2, items=2, git_blobs=BLOBS, mirrors=[f"{server.url}{mirror}" for mirror in ("first", "second")])
+    monkeypatch.setitem(public.CATALOGUE, "yelp", public.CATALOGUE["yelp"] | small)
     for part, content in PARTS.items():
-        server.answers["/first/" + names[part]] = (200, content, None)
+        server.answers["/first/" + FILES[part].format("yelp")] = (200, content, None)
     yield server
     server.server.shutdown()
 

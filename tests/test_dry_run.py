@@ -14,7 +14,7 @@ from replication.runs.settings import plan
 def test_dry_run_of_data_that_are_not_there(home, tiny):
     smaller = dict(
         expected={"users": 50, "items": 40, "train": 2000}, backbones=["GMF"], seeds=[1, 2], epochs=3, batch_size=256,
-        n_negatives=1, eval_every=25, dim=8, device="cpu", jobs=2,
+        n_negatives=1, eval_every=25, top_k=[5, 20], dim=8, device="cpu", jobs=2,
     )  # fmt: skip
     values = resolve("yelp", smaller)
     text = dry_run.describe(values, plan(["CE", "T-CE"], values))

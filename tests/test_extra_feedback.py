@@ -286,9 +286,7 @@ def test_table_has_every_strategy_with_its_change(stages):
     by_strategy = {run.settings.strategy: run.value("recall", 20) for run in of_cell}
     assert row["change"].item() == pytest.approx(by_strategy["warm-up"] - by_strategy[None])
     keys = ["strategy", "backbone", "method", "seed"]
-    unmixed = chosen[chosen["lambda"] == 1][keys].merge(
-        collided.query("metric == 'recall' and k == 20")
-    )
+    unmixed = chosen[chosen["lambda"] == 1][keys].merge(collided.query("metric == 'recall' and k == 20"))
     plain_values = {(run.settings.backbone, run.settings.method): run.value("recall", 20) for run in plain}
     for _, row in unmixed.iterrows():  # the plain model's numbers
         assert row["value"] == plain_values[row["backbone"], row["method"]]

@@ -104,7 +104,7 @@ def test_formulas_are_mathml(page):
     assert "<code>$HOME</code>" in page and "$" not in page.replace("$HOME", "")
 
 
-@pytest.mark.parametrize("notebook", paths.NOTEBOOKS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("notebook", paths.NOTEBOOKS.values(), ids=paths.NOTEBOOKS)
 def test_every_formula_of_the_notebooks_is_understood(notebook):
     render = MarkdownWithMath(html.Renderer(notebook.stem)).render
     text = "".join(render(cell.source) for cell in jupytext.read(notebook).cells if cell.cell_type == "markdown")

@@ -10,7 +10,7 @@ from conftest import PROJECT
 from replication.app.notebooks import NotebookFailed, clean, execute
 from replication.support import paths
 
-PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS]
+PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS.values()]
 NAMES = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback", "07_own_loss"]
 
 
@@ -66,7 +66,7 @@ class TestPair:
 
 
 def test_names():
-    assert [text.stem for text in paths.NOTEBOOKS] == NAMES
+    assert [*paths.NOTEBOOKS] == NAMES
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_misspelt_key_is_refused_by_name(home):
     with pytest.raises(
         NotebookFailed, match=r"(?s)02_tce: cell \d+ failed with ValueError.*did you mean epochs\?"
     ) as error:
-        execute(paths.notebook("02_tce"), home / "02_tce.ipynb", {"dataset": "toy", "changes": {"epocs": 3}})
+        execute(paths.NOTEBOOKS["02_tce"], home / "02_tce.ipynb", {"dataset": "toy", "changes": {"epocs": 3}})
     assert "unknown key 'epocs'" in str(error.value) and not list(home.glob("results/*/runs"))
 
 

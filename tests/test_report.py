@@ -126,7 +126,11 @@ def test_same_step_marks():
 def test_no_negative_zero():
     changes = pd.Series([-0.00001, -0.0001, 0.2])
     assert tables.spread(changes, sign="+").tolist() == ["+0.0000", "-0.0001", "+0.2000"]
-    assert tables.spread(changes, pd.Series([np.nan, 0.1, 0.3])).tolist() == ["0.0000", "-0.0001 ± 0.1001", "0.2000 ± 0.1000"]
+    assert tables.spread(changes, pd.Series([np.nan, 0.1, 0.3])).tolist() == [
+        "0.0000",
+        "-0.0001 ± 0.1001",
+        "0.2000 ± 0.1000",
+    ]
 
 
 def test_cold_users_are_the_rest_of_the_sum(tiny):

@@ -15,14 +15,14 @@ from replication.support import paths
 
 
 def main() -> None:
-    texts = {text.stem: text for text in paths.NOTEBOOKS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebook", nargs="*", choices=[[], *texts], default=[], help="default: all of them")
+    parser.add_argument("notebook", nargs="*", choices=[[], *paths.NOTEBOOKS], default=[], help="default: all of them")
     with tempfile.TemporaryDirectory() as home:
         os.environ["DENOISE_HOME"] = home
-        for name in parser.parse_args().notebook or texts:
+        for name in parser.parse_args().notebook or paths.NOTEBOOKS:
             print(f"{name} …", file=sys.stderr)
-            execute(texts[name], texts[name].with_suffix(".ipynb"), {})
+            text = paths.NOTEBOOKS[name]
+            execute(text, text.with_suffix(".ipynb"), {})
 
 
 if __name__ == "__main__":

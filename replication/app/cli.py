@@ -7,14 +7,12 @@ import shlex
 import shutil
 import sys
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 
 import filelock
 import joblib
 
-from replication.app import new_dataset
+from replication.app import dry_run, new_dataset
 from replication.runs import map as run_map
 from replication.runs import parameters
 from replication.runs.compute import RunsFailed
@@ -37,9 +35,8 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         sys.exit(f"run_all.sh: {error}")
     except KeyboardInterrupt:
-        print(
-            f"\nInterrupted; finished runs are kept. Continue with: {_command(arguments)}", file=sys.stderr, flush=True
-        )
+        again = _command(arguments)
+        print(f"\nInterrupted; finished runs are kept. Continue with: {again}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(130)  # at once: what an orderly exit would still say of its cancelled tasks is noise
 
@@ -57,15 +54,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
-    add("--jobs", metavar="N", help="runs side by side, or auto: as many as cores and memory allow")
-    add("--set", metavar="key=value", action="append", default=[], help="overrides params/<dataset>.yaml")
-    add("--use-records", action="store_true", help="reads results/<dataset>/records for runs that are not on disk")
+    to_set = dict(dest="set", default=[])  # some options are short for --set
+    jobs = dict(to_set, metavar="N", action="append", type="jobs={}".format)
+    add("--jobs", help="runs side by side, or auto: as many as cores and memory allow", **jobs)
+    add("--set", metavar="key=value", action="append", help="overrides params/<dataset>.yaml", **to_set)
+    records = dict(to_set, action="append_const", const="use_records=true")
+    add("--use-records", help="reads results/<dataset>/records for runs that are not on disk", **records)
     add("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
-    several = dict(metavar="FILE", action="append", default=[])
-    add("--method", help="adds the losses of a Python file to the comparison", **several)
-    add("--backbone", help="adds the backbones of a Python file", **several)
-    new = ("NAME", "FILE")
-    add("--new", nargs=2, metavar=new, help="writes params/NAME.yaml for a table of interactions, and ends")
+    several = dict(metavar="FILE", action="append", type=os.path.abspath)
+    add("--method", dest="own_methods", help="adds the losses of a Python file to the comparison", **several)
+    add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
+    add(
+        "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends"
+    )
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -78,26 +79,24 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.new:
         if options.dataset or set(changes) - {"columns", "clean_from"}:
             raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
-        print(_new_params(*options.new, changes))
+        print(new_dataset.write_params(*options.new, changes))
         return 0
     if "ratings" in changes and not options.list and not options.html:
         for name in set(options.dataset) - set(parameters.datasets()):  # a new name is made as --new makes it
-            print(_new_params(name, changes["ratings"], changes), file=sys.stderr)
+            print(new_dataset.write_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
     chosen = [parameters.resolve(name, changes, where="the call") for name in names]
     planned = [_planned(one, options.full) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
-        print("\n".join(_state(one, runs) for one, runs in zip(chosen, planned)))
+        print("\n".join(map(_state, chosen, planned)))
     elif options.html:
         from replication.report import html  # papermill and matplotlib take seconds to import
 
         for name in names:
             print(os.path.relpath(html.write(name)), flush=True)
     elif options.dry_run:
-        from replication.app.dry_run import describe
-
         for one, runs in zip(chosen, planned):
-            print(describe(one, runs), flush=True)
+            print(dry_run.describe(one, runs), flush=True)
     else:
         return int(not all(_replicate(one, changes, options.full, arguments) for one in chosen))
     return 0
@@ -106,23 +105,10 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 def _changes(options: argparse.Namespace) -> dict:
     """What the call changes of a data set's parameters, with paths that mean the same from everywhere."""
     changes = parameters.assigned(options.set)
-    if options.jobs:
-        changes |= parameters.assigned([f"jobs={options.jobs}"])
-    if options.use_records:
-        changes["use_records"] = True
-    for key, files in (("own_methods", options.method), ("own_backbones", options.backbone)):
-        if files:
-            changes[key] = [str(Path(file).resolve()) for file in files]
+    changes |= {key: files for key in ("own_methods", "own_backbones") if (files := getattr(options, key))}
     if isinstance(changes.get("ratings"), str):
-        changes["ratings"] = str(Path(changes["ratings"]).resolve())
+        changes["ratings"] = os.path.abspath(changes["ratings"])
     return changes
-
-
-def _new_params(name: str, ratings: str, changes: dict) -> str:
-    about = {key: value for key, value in changes.items() if key in ("columns", "clean_from")}
-    file, lines = new_dataset.write_params(name, ratings, **about)
-    written = f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {name}"
-    return "\n".join([f"{name}: {line}" for line in lines] + [written])
 
 
 def _planned(chosen: Parameters, full: bool) -> list[Settings]:
@@ -137,11 +123,11 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
     side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
-    from replication.report import verdicts
 
     name = chosen.dataset
-    columns = shutil.get_terminal_size().columns - 1
-    os.environ.setdefault("TQDM_NCOLS", str(columns))  # notebooks' bars end on this stderr
+    os.environ.setdefault(
+        "TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1)
+    )  # of bars, which end on this stderr
     first, *others = FULL if full else MAIN
     with _only_one(name):
         if chosen.ratings:
@@ -161,7 +147,6 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
         except (NotebookFailed, RunsFailed) as failure:
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
-        verdicts.write()
         print(_summary(chosen))
     return True
 
@@ -172,20 +157,21 @@ def _execute(name: str, notebook: str, changes: dict) -> None:
     started = time.perf_counter()
     print(f"{name}: {notebook} …", file=sys.stderr, flush=True)
     target = paths.results(name) / "notebooks" / f"{notebook}.ipynb"
-    execute(paths.notebook(notebook), target, {"dataset": name, "changes": changes})
+    execute(paths.NOTEBOOKS[notebook], target, {"dataset": name, "changes": changes})
     print(f"{name}: {notebook} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _summary(chosen: Parameters) -> str:
-    """What a data set's runs show, and where everything lies."""
+    """Writes the verdicts; what a data set's runs show, and where everything lies."""
     from replication.report import verdicts
 
-    name, remarks = chosen.dataset, note(chosen)
-    lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}", *verdicts.at_a_glance(name)]
-    places = {"tables": "tables", "one row per run": "runs.csv", "executed notebooks": "notebooks"}
-    written = {what: paths.results(name) / where for what, where in places.items()} | {"figures": paths.figures(name)}
+    verdicts.write()
+    name, remarks, results = chosen.dataset, note(chosen), paths.results(chosen.dataset)
+    written = {"tables": results / "tables", "one row per run": results / "runs.csv"}
+    written |= {"executed notebooks": results / "notebooks", "figures": paths.figures(name)}
     if name in verdicts.TITLES:
         written["verdicts"] = paths.home() / "VERDICTS.md"
+    lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}", *verdicts.at_a_glance(name)]
     return "\n  ".join(lines + [f"{what:18}  {os.path.relpath(where)}" for what, where in written.items()])
 
 
@@ -207,17 +193,14 @@ def _only_one(name: str) -> filelock.FileLock:
 def _state(chosen: Parameters, planned: list[Settings]) -> str:
     """A data set's line of ``--list``: where its data are, and which runs are missing."""
     name, folder = chosen.dataset, os.path.relpath(paths.data(chosen.dataset))
-    missing = defaultdict(list)
-    for settings in planned:
-        if not found(settings, chosen.use_records):
-            missing[f"{settings.backbone} {settings.method}"].append(settings.seed)
-    n_missing = sum(len(seeds) for seeds in missing.values())
+    missing = [run for run in planned if not found(run, chosen.use_records)]
     if not public.is_prepared(name):
-        of_all = "" if n_missing == len(planned) else f" of {len(planned)}"
-        return f"{name}: no data yet, the first run puts them into {folder}; {n_missing}{of_all} runs missing"
-    lines = [f"{name}: data in {folder}; {len(planned) - n_missing} runs finished, {n_missing} missing"]
-    for group, seeds in missing.items():
-        lines.append(f"missing: {group}, {len(seeds)} runs of seeds {' '.join(map(str, sorted(set(seeds))))}")
+        of_all = "" if len(missing) == len(planned) else f" of {len(planned)}"
+        return f"{name}: no data yet, the first run puts them into {folder}; {len(missing)}{of_all} runs missing"
+    lines = [f"{name}: data in {folder}; {len(planned) - len(missing)} runs finished, {len(missing)} missing"]
+    for group in dict.fromkeys((run.backbone, run.method) for run in missing):
+        seeds = [run.seed for run in missing if (run.backbone, run.method) == group]
+        lines.append(f"missing: {' '.join(group)}, {len(seeds)} runs of seeds {' '.join(map(str, sorted(set(seeds))))}")
     return "\n  ".join(lines)
 
 

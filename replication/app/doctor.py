@@ -5,33 +5,28 @@ python -m replication doctor ratings.csv --clean-from 4
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from denoise_lib.data import FILES, Interactions, Split, load_split
+from jinja2 import Template
+
+from denoise_lib.data import FILES, Split
 from replication.report.doctor import effective_drop_rates, examine
 from replication.runs import parameters
 from replication.sources import own_table, public
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m replication doctor``: 0, or 1 where a finding makes results invalid, or 2 where nothing could be
-    read."""
+    """0, or 1 where a finding makes results invalid, or 2 where nothing could be read."""
     parser = argparse.ArgumentParser(
         prog="python -m replication doctor",
         description="Examines a split or a table of interactions: what was found, how many, what it does to the "
         "metrics, what to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
     )
-    parser.add_argument(
-        "path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file"
-    )
-    parser.add_argument(
-        "--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive"
-    )
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="role=name", help="of a table: which column is what"
-    )
+    add = parser.add_argument
+    add("path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file")
+    add("--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive")
+    add("--column", action="append", default=[], metavar="role=name", help="of a table: which column is what")
     options = parser.parse_args(arguments)
     try:
         split, table = _read(options)
@@ -40,19 +35,12 @@ def main(arguments: list[str]) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 2
-    print(_summary(split, table))
-    if values:
-        print(f"\nT-CE's drop rate with params/{split.name}.yaml, as shares of the batch:\n")
-        print(effective_drop_rates(values, len(split.train)).to_string())
+    parts = {part: getattr(split, part) for part in FILES}
+    rates = effective_drop_rates(values, len(split.train)) if values else None
     findings = examine(split, values, table)
-    print(
-        "\nNothing was found."
-        if findings.empty
-        else f"\n{len(findings)} findings, {findings['invalid'].sum()} of which make results invalid:"
-    )
-    for row in findings.itertuples():
-        found = f"{'INVALID ' if row.invalid else ''}{row.part}: {row.count:,} {row.finding}"
-        print(f"\n{found}\n  so:  {row.consequence}\n  do:  {row.remedy}")
+    text = (Path(__file__).parent / "templates" / "doctor.txt.j2").read_text(encoding="utf-8")
+    told = dict(split=split, parts=parts, n_rows=sum(map(len, parts.values())), table=table)
+    print(Template(text, trim_blocks=True).render(told, rates=rates, findings=findings), end="")
     return int(findings["invalid"].any())
 
 
@@ -61,31 +49,11 @@ def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
     if path.is_dir():
         names = sorted(file.name.removesuffix(".train.rating") for file in path.glob("*.train.rating"))
         if len(names) != 1:
-            raise ValueError(
-                f"{path} must hold one <name>.train.rating and its companions; found {', '.join(names) or 'none'}"
-            )
-        card = path / "card.json"
-        sizes = json.loads(card.read_text()) if card.is_file() else {}
-        return load_split(path, names[0], *public.SIZES.get(names[0], (sizes.get("users"), sizes.get("items")))), None
-    if path.name in public.SIZES and not path.exists():
+            found = ", ".join(names) or "none"
+            raise ValueError(f"{path} must hold one <name>.train.rating and its companions; found {found}")
+        return public.read(path, names[0]), None
+    if path.name in public.CATALOGUE and not path.exists():
         raise ValueError(f"there is nothing at {path} yet; ./run_all.sh {path.name} gets the data")
-    given = dict(pair.partition("=")[::2] for pair in options.column)
-    table = own_table.read_table(path, given)
+    table = own_table.read_table(path, dict(pair.partition("=")[::2] for pair in options.column))
     limit = own_table.guessed_limit(table) if options.clean_from is None else options.clean_from
     return own_table.make_split(table, path.stem, limit)[0], table
-
-
-def _summary(split: Split, table: own_table.Table | None) -> str:
-    n_rows = sum(len(getattr(split, part)) for part in FILES)
-    lines = [f"{split.name}: {split.n_users:,} users, {split.n_items:,} items, {n_rows:,} interactions"]
-    lines.append(
-        f"  density {n_rows / split.n_users / split.n_items:.3%}, {n_rows / split.n_users:.1f} interactions a user"
-    )
-    for part in FILES:
-        rows: Interactions = getattr(split, part)
-        noise = "no flags" if rows.is_clean is None else f"{1 - rows.is_clean.mean():.1%} false positives"
-        lines.append(f"  {part:5}  {len(rows):,} rows, {noise}")
-    if table is None:
-        return "\n".join([*lines, "  no times in these files: leakage in time cannot be looked at"])
-    lines.append("  read as " + ", ".join(f"{role} = {name}" for role, name in table.columns.items()))
-    return "\n".join([*lines, *(f"  {line}" for line in table.remarks)])

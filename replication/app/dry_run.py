@@ -59,12 +59,10 @@ def describe(parameters: Parameters, planned: list[Settings]) -> str:
 
 
 def _missing_files(parameters: Parameters) -> str:
-    files = public.files_of(parameters.dataset)
-    missing = [paths.shown(file) for file in files if not file.is_file()]
+    missing = [paths.shown(file) for file in public.files_of(parameters.dataset) if not file.is_file()]
     if public.is_prepared(parameters.dataset) or not missing:
         return "no file is missing"
-    table = parameters.ratings and paths.shown(Path(parameters.ratings))
-    how = f"makes them from {table}" if table else "tries to get them"
+    how = f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
     return f"missing files: {', '.join(missing)}; the first run {how}"
 
 
@@ -81,30 +79,24 @@ def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> fl
 def _sizes(expected: dict[str, int]) -> dict[str, int]:
     """The expected counts; those that are not known follow from a split of 8 : 1 : 1."""
     train = expected.get("train", int(0.8 * expected.get("interactions", 0)))
-    sizes = {"users": expected["users"], "items": expected["items"], "train": train}
-    sizes |= {part: expected.get(part, train // 8) for part in ("valid", "test")}
-    return sizes | {"test_users": expected.get("test_users", expected["users"])}
+    sizes = {"train": train, "valid": train // 8, "test": train // 8, "test_users": expected["users"]} | expected
+    return {what: sizes[what] for what in ("users", "items", "train", "valid", "test", "test_users")}
 
 
 def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
     """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh
     process."""
     torch.set_num_threads(run.threads)
-    rng = np.random.default_rng(0)
-    n_users, n_items = sizes["users"], sizes["items"]
-
-    parts = {
-        part: Interactions(rng.integers(0, n_users, sizes[part]), rng.integers(0, n_items, sizes[part]), None)
-        for part in ("train", "valid", "test")
-    }
-    split = Split("generated", n_users, n_items, **parts)
+    rng, ids = np.random.default_rng(0), (sizes["users"], sizes["items"])
+    rows = [Interactions(*(rng.integers(0, n, sizes[part]) for n in ids)) for part in ("train", "valid", "test")]
+    split = Split("generated", *ids, *rows)
     model = build_model(run, split).to(run.device)
     loss_fn, _ = loss_and_values(run, split)
 
     def seconds(n_steps: int, n_valid: int) -> float:
         """Of some steps, on as many rows as they take, or in several passes over a part that has fewer."""
         n_rows = max(1, n_steps * run.batch_size // (1 + run.n_negatives))
-        short = replace(split, train=split.train[slice(0, n_rows)], valid=split.valid[slice(0, n_valid)])
+        short = replace(split, train=split.train[:n_rows], valid=split.valid[:n_valid])
         in_epoch = steps_per_epoch(len(short.train), run.n_negatives, run.batch_size)
         started = time.perf_counter()
         fit(
@@ -116,7 +108,7 @@ def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
     few = run.batch_size
     seconds(2, few)
     short, long, validated = seconds(2, few), seconds(2 + N_TIMED, few), seconds(2, sizes["valid"])
-    users = np.arange(min(N_RANKED, n_users))
+    users = np.arange(min(N_RANKED, split.n_users))
     started = time.perf_counter()
     rank_items(model, users, split.matrix(split.train)[users], max(run.top_k))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

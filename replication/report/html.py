@@ -57,7 +57,7 @@ def write(dataset: str) -> Path:
         ValueError: none of the notebooks has been executed on this data set.
     """
     folder = paths.results(dataset) / "notebooks"
-    executed = [file for text in paths.NOTEBOOKS if (file := folder / f"{text.stem}.ipynb").exists()]
+    executed = [file for name in paths.NOTEBOOKS if (file := folder / f"{name}.ipynb").exists()]
     if not executed:
         raise ValueError(
             f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report; "

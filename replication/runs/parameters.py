@@ -158,7 +158,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
             raise ValueError(f"compared_share must be one of known_shares {self.known_shares}, got {share}")
         if "NeuMF-pre" in self.extra_seeds:
             raise ValueError("extra_seeds: NeuMF-pre already starts from trained halves; take another backbone")
-        if self.ratings and self.dataset in public.SIZES:
+        if self.ratings and self.dataset in public.CATALOGUE:
             raise ValueError(f"ratings: {self.dataset} has a source of its own; choose another name for your data set")
         return self
 

