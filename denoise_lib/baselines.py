@@ -38,8 +38,7 @@ class MostPop:
 
 
 class ItemToItem:
-    r"""A user's score of an item is the sum of its weights from the user's items, :math:`\hat y_{ui} = \sum_j x_{uj}
-    w_{ji}`.
+    r"""A user's score of an item: the sum of its weights from the user's items, :math:`\sum_j x_{uj} w_{ji}`.
 
     Args:
         interactions: CSR ``(n_users, n_items)``, the training positives.

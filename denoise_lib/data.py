@@ -197,8 +197,7 @@ def split_ratings(
     """Makes a split from explicit ratings: every rating is an observed interaction, a low one a false positive.
 
     Each user's rows are put in random order and cut at the shares. False positives stay in train and valid and leave
-    test, as in the paper. Ids of any sortable type are numbered in sorted order (``numpy.unique`` of the column is
-    the map back).
+    test, as in the paper. Ids of any sortable type are numbered in sorted order, that of ``numpy.unique``.
 
     Args:
         frame: columns ``user, item, rating``; others are ignored. A repeated pair keeps its first row.
@@ -207,8 +206,7 @@ def split_ratings(
         shares: of train, valid and test for each user; they sum to 1.
 
     Raises:
-        ValueError: a column is missing or has empty or non-numeric cells, shares that do not sum to 1, or a part
-            that would stay empty.
+        ValueError: a column is missing or has empty or non-numeric cells, or what :func:`split_at_random` refuses.
     """
     missing = {"user", "item", "rating"} - set(frame.columns)
     if missing:

@@ -12,8 +12,7 @@ def sample_negatives(
 
     A user with :math:`m` positives :math:`p_0 < p_1 < \dots` has :math:`n - m` free items. The free item number
     :math:`r` is :math:`r + c`, where :math:`c` counts the positives with :math:`p_j - j \le r`: so one uniform draw
-    of :math:`r` and one binary search give an exact sample. Nothing is rejected, and a user with a single free item
-    costs what any other does.
+    of :math:`r` and one binary search give an exact sample, whose cost is the same for a user with one free item.
 
     Args:
         users: int64 ``(n,)``, the user of each row to draw for.

@@ -1,5 +1,4 @@
-"""The arguments of ``run_all.sh``: which data sets, which parameters; then the runs, and the notebooks that show
-them."""
+"""The arguments of ``run_all.sh``: data sets and parameters; then the runs, and the notebooks that show them."""
 
 import argparse
 import os

@@ -67,8 +67,7 @@ def _missing_files(parameters: Parameters) -> str:
 
 
 def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> float:
-    """A run's time, from its backbone's costs. Stages on known positives are as long as their ``epochs`` on
-    everything."""
+    """A run's time, from its backbone's costs. Stages on known positives count as ``epochs`` on everything."""
     steps = run.epochs * steps_per_epoch(sizes["train"], run.n_negatives, run.batch_size)
     points = steps // run.eval_every
     rankings = points * bool(run.test_curve or run.diagnostics) * sizes["test_users"]

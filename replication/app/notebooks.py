@@ -52,8 +52,7 @@ def execute(source: Path, target: Path, values: dict) -> None:
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, random cell ids, all but the end of a progress
-    bar."""
+    """Drops what differs between two equal executions: times, paths, random cell ids, progress on its way."""
     for name in ("papermill", "widgets"):
         notebook.metadata.pop(name, None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # so does JupyterLab when it saves the pair

@@ -47,8 +47,7 @@ def known_positives(split: Split, share: float, seed: int) -> Interactions:
 
 
 def known_weights(split: Split, share: float, seed: int, weight: float) -> np.ndarray:
-    """What is added to the weight 1 of each training row, float ``(n,)``: ``weight - 1`` for a known true positive,
-    else 0."""
+    """What each training row weighs beyond 1, float ``(n,)``: ``weight - 1`` for a known true positive, else 0."""
     return (weight - 1) * _held(split, known_positives(split, share, seed)).astype(np.float64)
 
 
@@ -58,6 +57,5 @@ def _held(split: Split, *parts: Interactions) -> np.ndarray:
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, added: Tensor) -> Tensor:
-    r"""The mean :math:`\sum_j (1 + a_j) \ell_j / \sum_j (1 + a_j)` of a batch; ``added`` ``(B,)`` is of
-    :func:`known_weights`."""
+    r"""The mean :math:`\sum_j (1 + a_j) \ell_j / \sum_j (1 + a_j)`; ``added`` ``(B,)`` is of :func:`known_weights`."""
     return ((1 + added) * cross_entropies(logits, labels)).sum() / (1 + added).sum()

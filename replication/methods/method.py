@@ -30,10 +30,8 @@ class Method:
         name: as the tables print it.
         about: what it does, for readers.
         style: its colour, marker and line; None: figures choose one.
-        loss: ``(**options) -> (logits, labels, step) -> scalar``. A method that has only ``drop_keys`` is trained by
-            :func:`dropping`.
-        grid: option -> the values from which ``tools/tune.py`` chooses; its keys are the method's options, which
-            ``params/<dataset>.yaml`` sets.
+        loss: ``(**options) -> (logits, labels, step) -> scalar``; None: :func:`dropping` by its ``drop_keys``.
+        grid: option, which ``params/<dataset>.yaml`` sets -> the values from which ``tools/tune.py`` chooses.
         drop_keys: ``(losses, values, at_random) -> keys``: the method drops the positives with the largest keys first.
             All are float ``(B,)`` but ``values`` ``(B, 2)``, of :func:`row_values`; keys are positive, above the 0 of a
             negative, so no negative goes while a positive is left. Validation knows no values, they are 0 there.

@@ -13,8 +13,7 @@ TOLERANCE = 0.04  # relative; independent runs of the authors' code differ from 
 def published() -> pd.DataFrame:
     """The 108 numbers of the paper's main table: ``dataset, backbone, method, metric, k, published, source``.
 
-    ``source`` is the authors' log file and its commit, or ``from memory``: no run of CDAE was published, and its rows
-    of the paper could not be read again.
+    ``source`` is the authors' log file and its commit, or ``from memory``: CDAE has no log, the paper was not at hand.
     """
     return pd.read_csv(files("replication.report") / "published.csv").rename(columns={"value": "published"})
 

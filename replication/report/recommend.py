@@ -22,8 +22,7 @@ def recommend(run: Run, users: Sequence[str], k: int = 10) -> pd.DataFrame:
         k: items for each user; one who has seen nearly everything gets fewer.
 
     Returns:
-        ``user, rank, item, probability`` with original ids; ``probability`` is the sigmoid of the model's score, of use
-        for ordering only.
+        ``user, rank, item, probability`` with original ids; the last is the score's sigmoid, of use for ordering only.
 
     Raises:
         ValueError: an unknown user, or k below 1.

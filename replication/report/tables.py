@@ -28,8 +28,7 @@ def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
-    """Every mean of every run, ``backbone, method, seed, metric, k, value``, over users that are all, warm (with
-    training rows) or cold (without)."""
+    """Every run's means, ``backbone, method, seed, metric, k, value``, of all, warm (seen in training) or cold users."""
     frames = [with_cell(run, run.metrics[run.metrics["part"] == part]) for run in runs]
     means = pd.concat(frames).set_index(["users", "backbone", "method", "seed", "metric", "k"])
     values, n_users = means["value"], means["n_users"]

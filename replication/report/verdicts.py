@@ -168,8 +168,7 @@ JUDGES = {
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
-    """:func:`~replication.report.publish.publish_table`, and below it what the table says of its claim, as on the page
-    of verdicts."""
+    """:func:`~replication.report.publish.publish_table`, and below it what VERDICTS.md says of the table's claim."""
     (claim,) = CLAIMS.query("table == @name").itertuples()
     says = f"<p><b>Here</b>, of the claim that {claim.claim.partition(' [')[0]}: {judge(claim, table)}.</p>"
     return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)

@@ -62,8 +62,7 @@ def in_processes(missing: list[Settings], jobs: int, progress: Callable) -> Outc
     """Computes runs, each in a process of its own, ``jobs`` at a time. One that starts from others waits for them.
 
     ``progress(run, step, number of steps, validation loss)`` is called at each evaluation point. A process that dies,
-    killed by hand or for want of memory, takes its own run with it and no other; the run is reported and not tried
-    again.
+    killed by hand or for want of memory, takes its own run with it; that run is reported and not tried again.
     """
     queue, busy = list(missing), {}  # busy: connection -> (process, its run)
     try:
@@ -130,8 +129,7 @@ def on_cluster(missing: list[Settings], scheduler: str) -> Outcomes:
     """Computes runs on a Dask cluster. A data set travels once to each worker, what a run gives comes back and is
     written here, and a run whose worker dies is given to another one, three times.
 
-    The result is the same to the last bit as on a single machine of the same kind. docs/cluster.md says how to start
-    one.
+    The result is the same to the last bit as on a single machine of the same kind (docs/cluster.md).
     """
     try:
         from distributed import Client, as_completed

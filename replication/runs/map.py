@@ -25,8 +25,7 @@ def map_runs(
 
     Args:
         settings: the runs; repeated ones are computed once.
-        jobs: runs side by side; ``"auto"``: as many as the machine's cores, at ``threads`` each, and its free memory
-            allow.
+        jobs: runs side by side; ``"auto"``: as many as cores, at ``threads`` each, and free memory allow.
         label: of the progress bar.
         use_records: a run that is not on disk but has a record is read from it and not computed.
 
@@ -41,8 +40,7 @@ def map_runs(
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:
-    """Each run once, first those that others start from. A run is left out where another of them records the same and
-    more."""
+    """Each run once, first those that others start from. Of two that differ in what they record, the fuller one."""
     every = dict.fromkeys([*(first for run in settings for first in run.pretrained), *settings])
     stood_for = {replace(run, diagnostics=None) for run in every if run.diagnostics}
     return sorted((run for run in every if run not in stood_for), key=lambda run: bool(run.pretrained))
@@ -95,8 +93,7 @@ def _described(failures: dict[Settings, str]) -> str:
 
 
 def _side_by_side(missing: list[Settings]) -> int:
-    """How many of these runs the machine's cores, its free memory and that of the GPU they use have room for; at least
-    one."""
+    """How many of these runs the machine's cores, its free memory and that of the GPU allow; at least one."""
     by_cores = joblib.cpu_count() // missing[0].threads
     largest = max(map(_memory_of, {(run.dataset, run.backbone): run for run in missing}.values()))
     free = [psutil.virtual_memory().available]

@@ -1,5 +1,4 @@
-"""What a run records: its final metrics, and probes at its evaluation points. For analysis: nothing here changes a
-weight."""
+"""What a run records: final metrics, and probes at its evaluation points. Nothing here changes a weight."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,8 +19,7 @@ ROWS = 20_000  # training positives whose losses are averaged
 
 
 def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Means of validation (noisy truth, :func:`validation_sample`) and test, over all and over warm users; and the test
-    values of every user."""
+    """Means of validation (:func:`validation_sample`) and test, over all and warm users; each user's test values."""
     rows = []
     for part, truth, seen in (
         ("valid", validation_sample(split), [split.train]),
@@ -93,15 +91,13 @@ class DropCounter:
 def diagnostic_probes(
     split: Split, ks: Sequence[int], n_negatives: int, seed: int, drops: DropCounter | None = None
 ) -> dict[str, Callable]:
-    """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`. What needs flags is left out where
-    there are none.
+    """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`; some need flags.
 
     - ``recall_<k>_test``, ``ndcg_<k>_test``: as :func:`test_metrics`;
     - ``recall_<k>_valid``, ``recall_<k>_valid_clean``: on all validation rows, and on the true positives among them;
     - ``valid_ce``, ``valid_ce_clean``: plain cross-entropy of the validation rows that ``protocol: corrected`` uses,
       and of its true positives and their negatives;
-    - ``loss_true``, ``loss_false``: mean cross-entropy of true and of false positives of the training part, over a
-      fixed sample of at most ``ROWS``;
+    - ``loss_true``, ``loss_false``: mean cross-entropy of true and false training positives, of a sample of ``ROWS``;
     - what :class:`DropCounter` reads.
     """
     users, items, labels = validation_rows(split, split.matrix(split.train), n_negatives, seed)

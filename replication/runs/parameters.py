@@ -62,8 +62,7 @@ class DataParameters(BaseModel):
 
 
 class RunParameters(BaseModel):
-    """The runs of 02, 03 and 04. Where a backbone may have a value of its own, a parameter is one value for all or a
-    map from backbone to value."""
+    """The runs of 02, 03 and 04. Some parameters may be one value for all backbones or a map from each to its value."""
 
     backbones: list[str] = _about(f"of {', '.join(BACKBONES)}", ["GMF", "NeuMF", "CDAE"])
     seeds: list[Whole] | dict[str, list[Whole]] = _about("one run each; intervals are over them")
@@ -163,8 +162,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return self
 
     def value(self, name: str, backbone: str):
-        """A backbone's value of a parameter that is one value for all or a map; your own backbones take GMF's, or the
-        first.
+        """A backbone's value of a parameter that may be a map; your own backbones take GMF's, or the first.
 
         Raises:
             ValueError: the map lacks the backbone.
@@ -191,8 +189,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
         return _checked(self.model_dump() | values, self.dataset)
 
     def changes(self) -> dict[str, tuple]:
-        """Name -> (value, value in the data set's file) of each parameter that decides results and differs from the
-        file."""
+        """Name -> (value, the file's value) of each parameter that decides results and differs from the file."""
         deciding = self.model_dump(exclude={*CHANGE_NO_RESULT, *ADD_ROWS})
         pairs = {name: (value, self._released.get(name, value)) for name, value in deciding.items()}
         return {name: (value, released) for name, (value, released) in pairs.items() if value != released}
@@ -219,8 +216,7 @@ def resolve(dataset: str, changes: dict | None = None, where: str = "changes") -
     """The parameters of a data set: its file, with some values changed. ``where`` names the changes in an error.
 
     Raises:
-        ValueError: no such file, broken YAML, or keys and values that are refused; every one is named with what is
-            valid.
+        ValueError: no such file, broken YAML, or wrong keys and values; every one is named with what is valid.
     """
     file = paths.PARAMS / f"{dataset}.yaml"
     if not file.is_file():
@@ -260,8 +256,7 @@ def _read_yaml(text: str, where: object) -> Any:
 
 
 def described() -> list[tuple[str, str, str, str]]:
-    """Name, type, default (empty where the file must say it) and meaning of every parameter, in the order of their
-    groups."""
+    """Name, type, default (empty where the file must say it) and meaning of every parameter, group by group."""
     rows = []
     for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters):
         for name, field in group.model_fields.items():

@@ -99,8 +99,7 @@ def split_for(run: Settings, data: Split | None = None) -> Split:
 
 
 def training_split(run: Settings, split: Split) -> Split:
-    """What a run is trained and selected on. What it does not train on is still observed: it is no negative, and the
-    ranking leaves it out."""
+    """What a run is trained and selected on. The rest is still observed: no negative, and left out of the ranking."""
     if run.strategy in ON_KNOWN:
         return replace(split, train=known_positives(split, run.known_share, run.seed))
     return run.the_method().trains_on(split)
@@ -125,8 +124,7 @@ def _steps_of_a_pass(run: Settings, split: Split) -> int:
 
 
 def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Module] = ()) -> torch.nn.Module:
-    """The backbone with its initial weights: drawn from the run's seed, or those of the trained models that it starts
-    from.
+    """The backbone with its initial weights: drawn from the run's seed, or those of the models that it starts from.
 
     ``split`` is that of :func:`split_for`. CDAE reads the whole training part also where it trains on known positives
     only, since they are too few to tell users apart.

@@ -75,8 +75,7 @@ def folder_of(run: Settings) -> Path:
 def found(run: Settings, use_records: bool = False) -> Path | None:
     """The folder of a finished run, or of its record where that will do; None where there is neither.
 
-    A run that recorded more on its way has the same weights and numbers, so it stands for the same run that records
-    less.
+    A run that recorded more on its way has the same weights and numbers, so it stands for one that records less.
     """
     for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
         more = replace(run, test_curve=test_curve, diagnostics=diagnostics)

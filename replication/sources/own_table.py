@@ -241,8 +241,7 @@ def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split
 
 
 def guessed_limit(table: Table) -> float | None:
-    """3 for ratings from 1 to 5, the paper's rule (known second-hand); None for other scales, which only their owner
-    knows."""
+    """3 for ratings from 1 to 5, the paper's rule (known second-hand); of other scales only their owner knows it."""
     return 3 if table.quality == "rating" and table.frame["value"].between(1, 5).all() else None
 
 
@@ -253,8 +252,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
     the table, or None where it is gone while the data set made from it is there.
 
     Raises:
-        ValueError: what :func:`read_table` and :func:`make_split` refuse, a name that is taken, or a folder with data
-            from elsewhere.
+        ValueError: what :func:`read_table` and :func:`make_split` refuse, or a name or folder that is taken.
     """
     if name in public.CATALOGUE:
         raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
@@ -299,8 +297,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
 
 
 def original_ids(name: str, what: str) -> np.ndarray:
-    """The original ids of a data set's ``users`` or ``items``, by number; the numbers themselves where no map was
-    kept."""
+    """The original ids of a data set's ``users`` or ``items``, by number; where no map was kept, the numbers."""
     file = paths.data(name) / f"{what}.csv"
     if file.is_file():
         return pd.read_csv(file, dtype=str, keep_default_na=False)["id"].to_numpy()

@@ -66,8 +66,7 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:
-    """How far CE had learned the false positives at the selected and at the last step: mean losses over seeds, and the
-    ``gap`` (false - true) with its interval."""
+    """CE's mean losses of true and false positives at the selected and last step, and their ``gap`` (false - true)."""
     rows, keys, means = [], ["backbone", "point"], ["mean_step", "loss_true", "loss_false"]
     for run in of_methods(runs, "CE"):
         for point, step in (("selected", run.selected_step), ("last", run.info["last_point"])):
@@ -142,8 +141,7 @@ def activity(runs: list[Run], split: Split) -> pd.DataFrame:
 
 def selection_study(runs: list[Run], k: int) -> pd.DataFrame:
     """Test Recall and NDCG at K at the step that each rule would have selected: ``backbone, method, selector, metric,
-    k, mean_step, mean, low, high``. A rule that needs what the data lack is left out, and so is, for a method, one that
-    some of its seeds lack.
+    k, mean_step, mean, low, high``. A rule is left out where the data, or a seed of the method, lack what it needs.
 
     The last two rules are no rules: *T-CE's step* is that of T-CE's run with the same backbone and seed, and *best on
     test* chooses on what it reports, a ceiling.

@@ -67,8 +67,7 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[p
     have no share. As many runs as ``jobs`` says are done side by side, in threads.
 
     Returns:
-        The validation Recall for every number of neighbours and λ, the best point of each such grid, and the test
-        metrics there, as of :func:`all_values`.
+        Validation Recall for every number of neighbours and λ, and each grid's best point with its test metrics.
     """
     on_valid = ranking_task(split, validation_sample(split), [split.train])
     on_test = ranking_task(split, split.test, [split.train, split.valid])
@@ -122,8 +121,7 @@ def all_values(plain: list[Run], trained: list[Run], collided: pd.DataFrame) -> 
 
 
 def extra_table(values: pd.DataFrame) -> pd.DataFrame:
-    """``KEYS``, ``mean, low, high, n_seeds`` and the change against the same backbone and method without extra
-    feedback, paired by seed: ``change, change_low, change_high, p, p_holm, against_plain`` (Holm over Recall and NDCG,
-    and over the other metrics)."""
+    """``KEYS``, ``mean, low, high, n_seeds`` and the change against the same without extra feedback, paired by seed:
+    ``change, change_low, change_high, p, p_holm, against_plain`` (Holm over Recall and NDCG, the others apart)."""
     table = compare(values, KEYS, ["backbone", "method", "metric", "k"], values["strategy"] == "plain")
     return corrected(table, "against_plain", [table["metric"].isin(PAPER_METRICS)]).drop(columns="detectable")
