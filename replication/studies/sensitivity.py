@@ -1,5 +1,5 @@
-"""Two studies that vary one thing: a hyper-parameter over its grid, and the dose of false positives that are made up, so
-that the truth is known."""
+"""Two studies that vary one thing: a hyper-parameter over its grid, and the dose of made-up false positives, of which
+the truth is known."""
 
 from dataclasses import replace
 from itertools import product
