@@ -1,4 +1,4 @@
-"""The data doctor: what a split holds, what is wrong with it, what that does to the metrics, and what to do about it."""
+"""The data doctor: what a split holds, what is wrong with it, what that does to the metrics, and what to do."""
 
 from importlib.resources import files
 

@@ -74,8 +74,8 @@ def histories(runs: list[Run]) -> pd.DataFrame:
 
 
 def curves(points: pd.DataFrame, rows: dict[str, str], column: str = "backbone", line: str = "method") -> Figure:
-    """Columns of :func:`histories` (``rows``: column -> label) against steps: a panel per label and value of ``column``,
-    a line per value of ``line``. A thin line is a seed, the thick one their mean, a dot the step that was kept."""
+    """Columns of :func:`histories` (``rows``: column -> label) against steps: a panel per label and value of
+    ``column``, a line per value of ``line``. Thin lines are seeds, a thick one their mean, dots the steps kept."""
     kept = dict.fromkeys(["backbone", "method", "seed", "step", "selected", line])
     tidy = points.rename(columns=rows).melt(list(kept), list(rows.values()), "measured")
     if column != "backbone":  # then a row for each backbone
