@@ -27,9 +27,7 @@ class Checkpoint:
         try:
             saved = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:  # whatever a damaged file makes torch raise
-            warnings.warn(
-                f"{self.path} cannot be read ({error!s:.80}); the run starts from its beginning", stacklevel=4
-            )
+            warnings.warn(f"{self.path} cannot be read ({error!s:.80}); the run starts anew", stacklevel=4)
             return
         if saved["key"] != self.key:
             raise ValueError(f"{self.path} belongs to a run with other settings; delete it or name another file")

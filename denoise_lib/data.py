@@ -124,9 +124,7 @@ def save_split(split: Split, folder: str | Path) -> None:
 
 def _read_part(path: Path) -> Interactions:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: place the file there; ./run_all.sh gets or makes the data sets that it knows."
-        )
+        raise FileNotFoundError(f"{path} is missing: place it there; ./run_all.sh gets or makes those that it knows.")
     try:
         table = _read_table(path)
     except ValueError:  # pandas' ParserError is one
@@ -214,9 +212,7 @@ def split_ratings(
     rating = pd.to_numeric(frame["rating"], errors="coerce")
     bad = np.flatnonzero(frame["user"].isna() | frame["item"].isna() | rating.isna())
     if len(bad):
-        raise ValueError(
-            f"{len(bad)} ratings have an empty or non-numeric cell, the first in row {bad[0] + 1}; drop them"
-        )
+        raise ValueError(f"{len(bad)} ratings have an empty or non-numeric cell, first in row {bad[0] + 1}; drop them")
     repeats = frame.duplicated(["user", "item"]).to_numpy()
     if repeats.any():
         warnings.warn(f"{repeats.sum()} ratings repeat a (user, item) pair; the first of each is kept", stacklevel=2)
@@ -254,7 +250,5 @@ def split_at_random(
     }
     for part, mask in masks.items():
         if not mask.any():
-            raise ValueError(
-                f"the {part} part stays empty: too few interactions a user, or no true positive among them"
-            )
+            raise ValueError(f"the {part} part stays empty: too few interactions a user, or no true positive in them")
     return {part: rows[mask] for part, mask in masks.items()}

@@ -146,9 +146,7 @@ def fit(
                     measured = {name: float(probe(model, step)) for name, probe in probes.items()}
                 model.train()
                 train_loss = running_loss.item() / steps_since_point
-                points.append(
-                    {"step": step, "epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, **measured}
-                )
+                points.append(dict(step=step, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, **measured))
                 value = sign * points[-1][select_by]
                 if math.isnan(value):
                     raise FloatingPointError(f"{select_by} is NaN at step {step}: training diverged; lower lr ({lr})")

@@ -277,7 +277,7 @@ def test_a_checkpoint_cut_short_starts_over(split, tmp_path, monkeypatch):
     file = tmp_path / "checkpoint.pt"
     expected = fit(gmf(split), split, ce, checkpoint=file, **SMALL)
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="starts from its beginning"):
+    with pytest.warns(UserWarning, match="starts anew"):
         history = fit(gmf(split), split, ce, checkpoint=file, **SMALL)
     assert history.frame.equals(expected.frame)
 

@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     several = dict(metavar="FILE", action="append", type=os.path.abspath)
     add("--method", dest="own_methods", help="adds the losses of a Python file to the comparison", **several)
     add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
-    add(
-        "--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions, and ends"
-    )
+    add("--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions; ends")
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -124,9 +122,8 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
 
     name = chosen.dataset
-    os.environ.setdefault(
-        "TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1)
-    )  # of bars, which end on this stderr
+    width_of_bars = shutil.get_terminal_size().columns - 1  # they all end on this stderr
+    os.environ.setdefault("TQDM_NCOLS", str(width_of_bars))
     first, *others = FULL if full else MAIN
     with _only_one(name):
         if chosen.ratings:

@@ -83,8 +83,7 @@ def _sizes(expected: dict[str, int]) -> dict[str, int]:
 
 
 def _measure(run: Settings, sizes: dict[str, int]) -> dict[str, float]:
-    """Seconds of a step, a validation pass and one ranked user; parameters; peak memory in bytes. In a fresh
-    process."""
+    """Seconds of a step, a validation pass and one ranked user; parameters; bytes at most, in a fresh process."""
     torch.set_num_threads(run.threads)
     rng, ids = np.random.default_rng(0), (sizes["users"], sizes["items"])
     rows = [Interactions(*(rng.integers(0, n, sizes[part]) for n in ids)) for part in ("train", "valid", "test")]

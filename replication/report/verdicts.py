@@ -162,9 +162,8 @@ def over_grids(table: pd.DataFrame) -> Verdict:
     return Verdict(_status(gains), reasons=told)
 
 
-JUDGES = {
-    rule.__name__: rule for rule in (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
-}
+_RULES = (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
+JUDGES = {rule.__name__: rule for rule in _RULES}
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
@@ -192,9 +191,8 @@ def write() -> None:
     rows = numbers()
     template = Template((files("replication.report") / "templates" / "verdicts.md.j2").read_text(encoding="utf-8"))
     sections = [_section(name, of_data) for name, of_data in rows.groupby("dataset", sort=False)]
-    page = template.render(
-        claims=_markdown(claims()), tally=_markdown(_tally(rows)), sections=sections, not_run=NOT_RUN
-    )
+    tables = {"claims": _markdown(claims()), "tally": _markdown(_tally(rows))}
+    page = template.render(tables, sections=sections, not_run=NOT_RUN)
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)
     with replacing(paths.home() / "VERDICTS.md") as temporary:

@@ -143,9 +143,8 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
     quality = next((role for said in (given, found) for role in QUALITY if role in said), None)
     used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}
     if ignored := sorted(set().union(*known.values()) - set(used.values())):
-        remarks.append(
-            f"not used, though their names are known: {', '.join(ignored)}; columns={{role: name}} takes others"
-        )
+        told = f"not used, though their names are known: {', '.join(ignored)}"
+        remarks.append(f"{told}; columns={{role: name}} takes others")
     return used
 
 
@@ -162,9 +161,8 @@ def _raw(text: str, separator: str, header: list[str], chosen: dict[str, str], p
                 rows.append([*values, len(fields) != len(header)])
                 numbers.append(reader.line_num)
     except csv.Error as error:
-        raise ValueError(
-            f"{path}: line {reader.line_num}: {error}; is there a quotation mark that is never closed?"
-        ) from None
+        why = f"{error}; is there a quotation mark that is never closed?"
+        raise ValueError(f"{path}: line {reader.line_num}: {why}") from None
     return pd.DataFrame(rows, numbers, [*chosen, "broken"], dtype=object).astype({"broken": bool})
 
 
@@ -269,9 +267,7 @@ def prepare(name: str, ratings: str, columns: dict[str, str], clean_from: float 
     if is_made and card["source"] == wanted["source"]:
         return table
     if (folder / f"{name}.train.rating").is_file() and "left out" not in card:
-        raise ValueError(
-            f"{folder} holds data that were not made from a table; choose another name or move the folder away"
-        )
+        raise ValueError(f"{folder} holds data that were not made from a table; choose another name or move it away")
     split, user_ids, item_ids = make_split(table, name, clean_from)
     if card:
         print(f"{name}: the table or how it is read has changed; data/{name} is made anew", file=sys.stderr)
