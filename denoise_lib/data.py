@@ -80,9 +80,6 @@ class Split:
         return replace(self, **first)
 
 
-# ---------------------------------------------------------------------------------------------- reading and writing
-
-
 def load_split(folder: str | Path, name: str, n_users: int | None = None, n_items: int | None = None) -> Split:
     """Reads the three files of a data set.
 
@@ -184,9 +181,6 @@ def _first_fault(path: Path) -> str:
                         "If the column holds ratings, make the split with denoise_lib.data.split_ratings."
                     )
     return f"{path} has no rows: an empty part cannot be used. Place a file with at least one interaction there."
-
-
-# ------------------------------------------------------------------------------------------------------- from ratings
 
 
 def split_ratings(

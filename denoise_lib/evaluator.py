@@ -135,9 +135,6 @@ def _hits(ranked_items: np.ndarray, ground_truth: Sequence[np.ndarray], n_truth:
     return (wanted[np.searchsorted(wanted, keys)] == keys) & (ranked_items >= 0)
 
 
-# ------------------------------------------------------------------------------------------------- of a split
-
-
 @dataclass(frozen=True, eq=False)
 class RankingTask:
     """Whom to rank for, what is left out and what counts as a hit; prepared once, used at every evaluation point."""

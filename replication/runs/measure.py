@@ -21,10 +21,8 @@ ROWS = 20_000  # training positives whose losses are averaged
 def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Means of validation (:func:`validation_sample`) and test, over all and warm users; each user's test values."""
     rows = []
-    for part, truth, seen in (
-        ("valid", validation_sample(split), [split.train]),
-        ("test", split.test, [split.train, split.valid]),
-    ):
+    ranked = {"valid": (validation_sample(split), [split.train]), "test": (split.test, [split.train, split.valid])}
+    for part, (truth, seen) in ranked.items():
         task = ranking_task(split, truth, seen)
         users, measured = task.users, evaluate(model, task, ks)
         for group, mask in {"all": np.ones(len(users), bool), "warm": np.isin(users, split.train.users)}.items():

