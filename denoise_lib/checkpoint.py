@@ -45,7 +45,5 @@ class Checkpoint:
             with replacing(self.path) as temporary:
                 torch.save(state | dict(next_step=next_step, points=self.points, best=self.best), temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as either
-            warnings.warn(
-                f"no checkpoint at {self.path} ({error!s:.200}): is the disk full? training goes on without",
-                stacklevel=3,
-            )
+            told = f"no checkpoint at {self.path} ({error!s:.200}): is the disk full? training goes on without"
+            warnings.warn(told, stacklevel=3)

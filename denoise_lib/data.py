@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 
 from denoise_lib.files import replacing
 
+Shares = tuple[float, float, float]  # of train, valid and test
 FILES = {"train": "{}.train.rating", "valid": "{}.valid.rating", "test": "{}.test.negative"}
 
 
@@ -183,9 +184,7 @@ def _first_fault(path: Path) -> str:
     return f"{path} has no rows: an empty part cannot be used. Place a file with at least one interaction there."
 
 
-def split_ratings(
-    frame: pd.DataFrame, *, clean_from: float, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
-) -> Split:
+def split_ratings(frame: pd.DataFrame, *, clean_from: float, seed: int, shares: Shares = (0.8, 0.1, 0.1)) -> Split:
     """Makes a split from explicit ratings: every rating is an observed interaction, a low one a false positive.
 
     Each user's rows are put in random order and cut at the shares. False positives stay in train and valid and leave
@@ -218,9 +217,7 @@ def split_ratings(
     return Split("ratings", len(user_ids), len(item_ids), **split_at_random(rows, seed, shares))
 
 
-def split_at_random(
-    rows: Interactions, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
-) -> dict[str, Interactions]:
+def split_at_random(rows: Interactions, seed: int, shares: Shares = (0.8, 0.1, 0.1)) -> dict[str, Interactions]:
     """Cuts each user's rows, in random order, at the shares: ``train, valid, test``. A user's only row goes to train.
     Flagged false positives stay in train and valid and leave test.
 

@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Generator, Tensor, nn
 
+Random = Generator | None  # where initial weights come from; None: torch's default generator
 PAIRS_PER_BLOCK = 1 << 12  # keeps a block of the MLP's activations (here 2 MB at 128 units) within a cache
 PAIRS_PER_GPU_BLOCK = 1 << 20  # and this one a GPU busy (512 MB)
 
@@ -24,7 +25,7 @@ class _Table(nn.Embedding):
         return super().forward(ids) if self.sparse else self.weight.index_select(0, ids)
 
 
-def _embedding(n_rows: int, dim: int, generator: Generator | None) -> _Table:
+def _embedding(n_rows: int, dim: int, generator: Random) -> _Table:
     """A table drawn from N(0, 0.01), as the authors do (``model.py`` at 451779a)."""
     return _Table(n_rows, dim, _weight=torch.empty(n_rows, dim).normal_(0, 0.01, generator=generator))
 
@@ -58,7 +59,7 @@ def _sums(table: Tensor, ids: Tensor, group: Tensor, n_groups: int) -> Tensor:
     return nn.functional.embedding_bag(ids, table, starts, mode="sum")
 
 
-def _linear(n_in: int, n_out: int, bound: float, generator: Generator | None) -> nn.Linear:
+def _linear(n_in: int, n_out: int, bound: float, generator: Random) -> nn.Linear:
     """A layer drawn from U(-bound, bound), with a bias of 0."""
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -66,12 +67,12 @@ def _linear(n_in: int, n_out: int, bound: float, generator: Generator | None) ->
     return layer
 
 
-def _output(n_in: int, generator: Generator | None) -> nn.Linear:
+def _output(n_in: int, generator: Random) -> nn.Linear:
     """The last layer: the authors call ``kaiming_uniform_(a=1, nonlinearity="sigmoid")``, whose gain is 1."""
     return _linear(n_in, 1, (3 / n_in) ** 0.5, generator)
 
 
-def _hidden(dim: int, n_layers: int, generator: Generator | None) -> nn.Sequential:
+def _hidden(dim: int, n_layers: int, generator: Random) -> nn.Sequential:
     """The tower: ``n_layers`` halvings from ``dim * 2**n_layers`` down to ``dim``, Xavier-uniform, ReLU after each."""
     widths = [dim * 2**k for k in range(n_layers, -1, -1)]  # 256, 128, 64, 32
     layers = []
@@ -111,7 +112,7 @@ class GMF(nn.Module):
         generator: source of the initial weights.
     """
 
-    def __init__(self, n_users: int, n_items: int, dim: int = 32, generator: Generator | None = None):
+    def __init__(self, n_users: int, n_items: int, dim: int = 32, generator: Random = None):
         super().__init__()
         self.user_gmf = _embedding(n_users, dim, generator)
         self.item_gmf = _embedding(n_items, dim, generator)
@@ -134,9 +135,7 @@ class MLP(nn.Module):
         generator: source of the initial weights.
     """
 
-    def __init__(
-        self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None
-    ):
+    def __init__(self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Random = None):
         super().__init__()
         self.user_mlp = _embedding(n_users, dim * 2 ** (n_layers - 1), generator)
         self.item_mlp = _embedding(n_items, dim * 2 ** (n_layers - 1), generator)
@@ -153,15 +152,12 @@ class MLP(nn.Module):
 
 
 class NeuMF(nn.Module):
-    r"""GMF's product beside MLP's tower: :math:`\hat y_{ui} = h^\top [p_u \odot q_i ; \mathrm{tower}([u_u ; v_i])] +
-    b`.
+    r"""GMF's product beside MLP's tower: :math:`\hat y_{ui} = h^\top [p_u \odot q_i; \mathrm{tower}([u_u; v_i])] + b`.
 
     Arguments as in :class:`MLP`; ``dim`` is the width of the product too.
     """
 
-    def __init__(
-        self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Generator | None = None
-    ):
+    def __init__(self, n_users: int, n_items: int, dim: int = 32, n_layers: int = 3, generator: Random = None):
         super().__init__()
         self.user_gmf = _embedding(n_users, dim, generator)
         self.item_gmf = _embedding(n_items, dim, generator)
@@ -209,8 +205,7 @@ class CDAE(nn.Module):
 
     :math:`x_u` is the user's row of training positives. In training mode each of its entries is kept with probability
     :math:`1 - q` and then scaled by :math:`1 / (1 - q)`; in evaluation mode :math:`\tilde x_u = x_u`. The paper does
-    not say how CDAE is batched: scoring pairs like the other backbones is our reading (DEVIATIONS.md, D5), and so are
-    the initial weights, drawn as theirs are.
+    not say how CDAE is batched: pairs and initial weights as for the other backbones are our reading (DEVIATIONS, D5).
 
     Args:
         interactions: CSR ``(n_users, n_items)``, the training positives; values are ignored.
@@ -223,11 +218,7 @@ class CDAE(nn.Module):
     """
 
     def __init__(
-        self,
-        interactions: csr_matrix,
-        hidden_dim: int = 200,
-        corruption: float = 0.5,
-        generator: Generator | None = None,
+        self, interactions: csr_matrix, hidden_dim: int = 200, corruption: float = 0.5, generator: Random = None
     ):
         super().__init__()
         if not 0 <= corruption < 1:

@@ -186,8 +186,7 @@ def _rows(positives: Interactions, avoid, n_negatives: int, rng: np.random.Gener
 
 
 def validation_rows(split: Split, observed_pairs, n_negatives: int, seed: int):
-    """The validation positives, then their negatives, as ``protocol: corrected`` draws them once: users, items,
-    labels."""
+    """Users, items, labels of the validation positives, then their negatives, as ``protocol: corrected`` draws them."""
     avoid = observed_pairs.maximum(split.matrix(split.valid))
     return _rows(split.valid, avoid, n_negatives, np.random.default_rng([seed, 0, 0, VALIDATION]))
 
@@ -211,8 +210,7 @@ def _epoch_rows(train, observed_pairs, n_negatives, row_values, seed, epoch, dev
 
 
 def _validation(protocol: str, split: Split, observed_pairs, n_negatives: int, seed: int, batch_size: int):
-    """How a protocol validates: a function (epoch, step) -> users, items, labels, and how many rows a loss is taken
-    over."""
+    """How a protocol validates: a function (epoch, step) -> users, items, labels, and the rows that a loss is over."""
     if protocol == "corrected":
         once = validation_rows(split, observed_pairs, n_negatives, seed)
         return (lambda epoch, step: once), len(once[0])

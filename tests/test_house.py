@@ -72,6 +72,12 @@ def test_sizes(file):
             assert len(node.args.args) < 10, f"{node.name} takes ten positional arguments"
 
 
+def test_the_library_is_thin():
+    n_lines = {file: len(file.read_text().splitlines()) for file in FILES}
+    assert sum(n for file, n in n_lines.items() if file.parent == METHOD) <= 1_400
+    assert sum(n_lines.values()) <= 5_900
+
+
 @pytest.mark.parametrize("file", sorted(METHOD.glob("*.py")), ids=lambda file: file.stem)
 def test_the_method_imports_four_packages_and_reads_no_environment(file):
     allowed = FOUR | {"denoise_lib", *sys.stdlib_module_names} | ({"numba"} if file.stem == "optimizer" else set())

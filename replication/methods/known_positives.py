@@ -13,8 +13,6 @@ from denoise_lib.losses import cross_entropies
 from replication.methods.method import Style
 
 KNOWN = 3  # purpose of a random stream, beside those of denoise_lib.train
-
-
 STRATEGIES = {  # the uses of the extra feedback in training
     "known-only": Style("#777777", "<"),
     "fine-tuning": Style("#0072B2", "p", "--"),

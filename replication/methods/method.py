@@ -48,9 +48,7 @@ class Method:
     uses_flags: bool = False
     trains_on: Callable[[Split], Split] = lambda split: split
 
-    def loss_and_values(
-        self, options: dict, split: Split, on_drop: Callable | None = None
-    ) -> tuple[Callable, np.ndarray | None]:
+    def loss_and_values(self, options: dict, split: Split, on_drop: Callable | None = None) -> tuple:
         """The loss with some options, and the :func:`row_values` of the training part where it takes them as a fourth
         argument: both as :func:`denoise_lib.train.fit` takes them. A method that drops calls ``on_drop`` in training,
         with (dropped positions, labels, values) of each batch."""

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -56,7 +56,7 @@ def own_backbones(files: list[str]) -> dict[str, Source]:
         ValueError: a file is not there, cannot be run or has no backbone, a name is taken, or a backbone cannot be
             built as ``Class(interactions, dim=…, generator=…)`` or does not score the pairs of a small matrix.
     """
-    return _found(files, _is_backbone, _try_backbone, BACKBONES, "nn.Module with forward and score_items")
+    return _found(files, _is_backbone, _try_backbone, [*BACKBONES], "nn.Module with forward and score_items")
 
 
 def method(name: str, source: Source | None) -> Method:
@@ -71,9 +71,7 @@ def backbone(name: str, source: Source | None) -> Backbone:
     return BACKBONES[name] if source is None else Backbone(name, getattr(_module(source), name), ("dim",))
 
 
-def _found(
-    files: list[str], is_one: Callable, try_it: Callable, names: Iterable[str], wanted: str
-) -> dict[str, Source]:
+def _found(files: list[str], is_one: Callable, try_it: Callable, names: list[str], wanted: str) -> dict[str, Source]:
     taken, found = {_plain(name): name for name in names}, {}
     for source in map(_read, files):
         module, nodes = _module(source), ast.parse(source.code).body

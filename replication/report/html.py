@@ -59,10 +59,8 @@ def write(dataset: str) -> Path:
     folder = paths.results(dataset) / "notebooks"
     executed = [file for name in paths.NOTEBOOKS if (file := folder / f"{name}.ipynb").exists()]
     if not executed:
-        raise ValueError(
-            f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report; "
-            f"make them first with: ./run_all.sh {dataset}"
-        )
+        none = f"{dataset}: no executed notebooks in {paths.shown(folder)}, so there is nothing to report"
+        raise ValueError(f"{none}; make them first with: ./run_all.sh {dataset}")
     options = dict(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = Environment(loader=FileSystemLoader(TEMPLATES), **options).get_template("report.html.j2")
     text = page.render(

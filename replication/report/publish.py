@@ -27,9 +27,7 @@ def publish_figure(figure: Figure, drawn: pd.DataFrame, dataset: str, name: str,
     return Image(filename=folder / f"{name}.png", width=int(figure.get_figwidth() * 96), alt=alt)
 
 
-def publish_table(
-    table: pd.DataFrame, dataset: str, name: str, note: str = "", shown: pd.DataFrame | None = None
-) -> HTML:
+def publish_table(table: pd.DataFrame, dataset: str, name: str, note="", shown: pd.DataFrame | None = None) -> HTML:
     """Writes ``results/<dataset>/tables/<name>.csv`` and ``.md`` and returns the table to look at.
 
     ``shown`` is what the Markdown file and the returned HTML hold, None for the same as the CSV; ``note``, printed

@@ -30,7 +30,7 @@ def published_curves(dataset: str) -> pd.DataFrame:
 def with_published(table: pd.DataFrame, dataset: str, unlike: str = "") -> pd.DataFrame:
     r"""A main table with its columns ``published, source`` and ``verdict`` filled, and three more: ``difference``
     (relative, ours to the published) and ``prediction_low, prediction_high``, the 95 % prediction interval for one
-    further run, :math:`\bar x \pm t\, s \sqrt{1 + 1/n}`, from the interval of the mean, :math:`\bar x \pm t\, s / \sqrt n`.
+    further run, :math:`\bar x \pm t\, s \sqrt{1 + 1/n}`, from that of the mean, :math:`\bar x \pm t\, s / \sqrt n`.
 
     ``reproduced``: our mean is within 4 % of the published number. ``within seed noise``: it is not, but that number
     lies in our prediction interval. ``not reproduced (higher)`` or ``(lower)``: where ours lies. ``cannot be checked``:

@@ -81,9 +81,7 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -
     return groups.assign(low=groups["mean"] - half, high=groups["mean"] + half).drop(columns=["sem", "count"])
 
 
-def changes(
-    frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise: Callable = intervals
-) -> pd.DataFrame:
+def changes(frame: pd.DataFrame, keys: Sequence[str], name: str = "change", summarise=intervals) -> pd.DataFrame:
     """``keys, <name>, <name>_low, <name>_high, p, detectable`` of the column ``name``, the paired differences."""
     groups = frame.groupby(list(keys), sort=False, dropna=False)[name]
     p, least = (groups.agg(lambda each, of=of: of(each.dropna())).to_numpy() for of in (paired_p, detectable))

@@ -28,7 +28,7 @@ def with_cell(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(runs: list[Run], part: str = "test", users: str = "all") -> pd.DataFrame:
-    """Every run's means, ``backbone, method, seed, metric, k, value``, of all, warm (seen in training) or cold users."""
+    """Every run's means, ``backbone, method, seed, metric, k, value``, of all, warm (trained) or cold users."""
     frames = [with_cell(run, run.metrics[run.metrics["part"] == part]) for run in runs]
     means = pd.concat(frames).set_index(["users", "backbone", "method", "seed", "metric", "k"])
     values, n_users = means["value"], means["n_users"]
@@ -102,9 +102,7 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
 
 
-def readable(
-    table: pd.DataFrame, keys: Sequence[str] = ("backbone", "method"), outcome: str = "against_ce"
-) -> pd.DataFrame:
+def readable(table: pd.DataFrame, keys: Sequence = ("backbone", "method"), outcome="against_ce") -> pd.DataFrame:
     """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
 
     A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼

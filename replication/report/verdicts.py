@@ -149,9 +149,8 @@ def mostly_false(table: pd.DataFrame) -> Verdict:
     rows = table[table["method"] == "T-CE"]
     above = rows["precision_low"] > rows["at_random"]
     found = [f"{row.backbone} {row.precision:.3f} (at random {row.at_random:.3f})" for row in rows.itertuples()]
-    told = (
-        f"precision at the end of training {', '.join(found)}; above random on {above.sum()} of {len(rows)} backbones"
-    )
+    of_each = f"precision at the end of training {', '.join(found)}"
+    told = f"{of_each}; above random on {above.sum()} of {len(rows)} backbones"
     return Verdict(_status(rows["precision_low"] > 0.5), reasons=told)
 
 

@@ -19,12 +19,12 @@ from replication.sources import public
 
 
 def map_runs(
-    settings: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
+    runs: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
 ) -> list[Run]:
     """Computes the runs that are not on disk yet, and returns all in the order asked for.
 
     Args:
-        settings: the runs; repeated ones are computed once.
+        runs: repeated ones are computed once.
         jobs: runs side by side; ``"auto"``: as many as cores, at ``threads`` each, and free memory allow.
         label: of the progress bar.
         use_records: a run that is not on disk but has a record is read from it and not computed.
@@ -32,11 +32,11 @@ def map_runs(
     Raises:
         RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
-    missing = distinct([run for run in settings if not found(run, use_records)])
+    missing = distinct([run for run in runs if not found(run, use_records)])
     missing = [run for run in missing if not found(run)]  # what others start from needs its weights
     if missing:
         _compute(missing, jobs, label)
-    return [load_run(run, found(run, use_records)) for run in settings]
+    return [load_run(run, found(run, use_records)) for run in runs]
 
 
 def distinct(settings: list[Settings]) -> list[Settings]:

@@ -15,6 +15,7 @@ from denoise_lib.losses import cross_entropies
 from denoise_lib.train import score_pairs, validation_rows
 from replication.methods.method import IS_FALSE
 
+Probes = dict[str, Callable]  # name -> (model, step) -> float, for denoise_lib.train.fit
 ROWS = 20_000  # training positives whose losses are averaged
 
 
@@ -33,7 +34,7 @@ def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame,
     return frame, {"users": users, "ks": np.array(ks), **measured}
 
 
-def test_metrics(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
+def test_metrics(split: Split, ks: Sequence[int]) -> Probes:
     """Probes for :func:`denoise_lib.train.fit`: ``recall_<k>_test`` and ``ndcg_<k>_test``."""
     task = ranking_task(split, split.test, [split.train, split.valid])
     names = [f"{metric}_{k}_test" for metric in ("recall", "ndcg") for k in ks]
@@ -46,7 +47,7 @@ def means(measured: dict[str, np.ndarray], ks: Sequence[int], part: str) -> dict
     return {f"{metric}_{k}_{part}": values[:, column].mean() for (metric, values), (column, k) in cells}
 
 
-def probes(measure: Callable[..., dict[str, float]], names: list[str]) -> dict[str, Callable]:
+def probes(measure: Callable[..., dict[str, float]], names: list[str]) -> Probes:
     """Probes that share one measurement a model and step: ``measure(model)`` gives the values of all ``names``."""
     measured = lru_cache(maxsize=1)(lambda model, step: measure(model))
     return {name: lambda model, step, name=name: measured(model, step)[name] for name in names}
@@ -88,7 +89,7 @@ class DropCounter:
 
 def diagnostic_probes(
     split: Split, ks: Sequence[int], n_negatives: int, seed: int, drops: DropCounter | None = None
-) -> dict[str, Callable]:
+) -> Probes:
     """The probes of a run with ``diagnostics``, for :func:`denoise_lib.train.fit`; some need flags.
 
     - ``recall_<k>_test``, ``ndcg_<k>_test``: as :func:`test_metrics`;
@@ -112,7 +113,7 @@ def diagnostic_probes(
     return found
 
 
-def _ranking(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
+def _ranking(split: Split, ks: Sequence[int]) -> Probes:
     """Test and validation metrics from one ranking, which leaves out the training items only and is long enough that
     the validation items can be taken out of it afterwards: scoring is what costs."""
     valid = validation_sample(split)
@@ -139,9 +140,7 @@ def _ranking(split: Split, ks: Sequence[int]) -> dict[str, Callable]:
     return probes(measure, [f"{metric}_{k}_{part}" for metric, part in wanted for k in ks])
 
 
-def _mean_losses(
-    users: np.ndarray, items: np.ndarray, labels: np.ndarray, subsets: dict[str, np.ndarray]
-) -> dict[str, Callable]:
+def _mean_losses(users: np.ndarray, items: np.ndarray, labels: np.ndarray, subsets: dict[str, np.ndarray]) -> Probes:
     """Mean cross-entropy of each subset of some rows, NaN where it is empty."""
 
     def measure(model) -> dict[str, float]:

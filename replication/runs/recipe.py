@@ -139,9 +139,7 @@ def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Modul
     return model
 
 
-def loss_and_values(
-    run: Settings, split: Split, drops: DropCounter | None = None
-) -> tuple[Callable, np.ndarray | None]:
+def loss_and_values(run: Settings, split: Split, drops: DropCounter | None = None) -> tuple:
     """A run's loss, and what it has to know of each training row: both as :func:`denoise_lib.train.fit` takes them.
 
     ``drops`` counts what is dropped in training.

@@ -137,8 +137,8 @@ def _roles(header: list[str], given: dict[str, str], path: Path, remarks: list[s
         if role not in found:
             raise ValueError(
                 f"{path}: no column is recognised as the {role} among {', '.join(header)}. The first line must name "
-                f"the columns; if it does, say which: --set 'columns={{{role}: NAME}}', or --column {role}=NAME for the "
-                "doctor"
+                f"the columns; if it does, say which: --set 'columns={{{role}: NAME}}', or --column {role}=NAME "
+                "for the doctor"
             )
     quality = next((role for said in (given, found) for role in QUALITY if role in said), None)
     used = {role: name for role, name in found.items() if role in ("user", "item", "time", quality)}

@@ -54,9 +54,8 @@ def points_of(runs: list[Run], columns: dict[str, str], name: str) -> pd.DataFra
 
 
 def clean_training(runs: list[Run]) -> pd.DataFrame:
-    """Training without the flagged false positives beside normal training, same test part: the rows ``clean-only`` of
-    :func:`replication.report.tables.main_table` with ``normal``, the mean of CE, and ``relative``, the change as a
-    share of it."""
+    """Training without the flagged false positives beside normal training, same test part: ``clean-only`` of the main
+    table, with ``normal``, the mean of CE, and ``relative``, the change as a share of it."""
     table, keys = main_table(of_methods(runs, "CE", "clean-only")), ["backbone", "metric", "k"]
     of_method = dict(list(table[table["metric"].isin(PAPER_METRICS)].set_index(keys).groupby("method")))
     clean = of_method["clean-only"].rename(columns={"mean": "clean"}).assign(normal=of_method["CE"]["mean"])
@@ -82,9 +81,8 @@ def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataF
 
 
 def drop_points(runs: list[Run]) -> pd.DataFrame:
-    """Precision and recall of false positives among what T-CE dropped since the point before, for each backbone, and
-    what dropping as many at random would give (the share of false positives, the share dropped): ``backbone, step,
-    measure, dropping, mean, …``."""
+    """Precision and recall of false positives among what T-CE dropped since the point before, and what as many drops
+    at random would give (the shares of false ones and dropped ones): ``backbone, step, measure, dropping, mean, …``."""
     sources = {"precision": ("drop_precision", "false_share"), "recall": ("drop_recall", "drop_share")}
     frames = []
     for name, (own, random) in sources.items():
