@@ -213,20 +213,21 @@ tables.settings_table(settings)
 # Drop rate against steps: the ramp as it is set (dotted) and the part that training reaches (solid); the title gives the highest rate reached, of the nominal maximum. Where a run ends early on the ramp, T-CE is nearly CE.
 
 # %%
-frames = []
-for backbone, run in {run.backbone: run for run in settings if run.method == "T-CE"}.items():
-    end = n_steps(run)
-    steps = np.unique(np.linspace(0, max(end, int(run.method_options["ramp_steps"] * 4 / 3)), 200).astype(int))
-    rates = [drop_rate_at(step, **run.method_options) for step in steps]
-    frames.append(pd.DataFrame(dict(backbone=backbone, step=steps, drop_rate=rates, reached=steps < end)))
+ramped = {run.backbone: run for run in settings if run.method == "T-CE"}
+figure, frames = Figure(figsize=(1.2 + 3.1 * len(ramped), 3), layout="constrained"), []
+panels = figure.subplots(1, len(ramped), sharey=True, squeeze=False)[0]
+panels[0].set_ylabel("drop rate (share of the batch)")
+for panel, (backbone, run) in zip(panels, ramped.items()):
+    options, end = run.method_options, n_steps(run)
+    steps = np.unique(np.linspace(0, max(end, int(options["ramp_steps"] * 4 / 3)), 200).astype(int))
+    points = pd.DataFrame(dict(backbone=backbone, step=steps, drop_rate=[drop_rate_at(step, **options) for step in steps], reached=steps < end))
+    panel.plot(points["step"], points["drop_rate"], ":", color="#777777")
+    panel.plot("step", "drop_rate", data=points[points["reached"]], color="#0072B2")
+    panel.set_title(f"{backbone}: reaches {drop_rate_at(end - 1, **options):.3g} of {options['max_drop_rate']}", fontsize=10)
+    panel.set_xlabel("optimizer step")
+    frames.append(points)
+panels[0].set_ylim(bottom=0)
 schedule = pd.concat(frames, ignore_index=True)
-reached = schedule[schedule["reached"]]
-most = pd.DataFrame({name: of.groupby("backbone")["drop_rate"].max() for name, of in (("all", schedule), ("reached", reached))})
-titles = most.index + ": reaches " + most["reached"].map("{:.3g}".format) + " of " + most["all"].map("{:.3g}".format)
-drawn = pd.concat([schedule.assign(line="nominal"), reached.assign(line="reached")])
-drawn = drawn.assign(column=drawn["backbone"].map(titles), row="drop rate (share of the batch)", mean=drawn["drop_rate"])
-figure = figures.panels(drawn, x="step", line="line", column="column", row="row", xlabel="optimizer step")
-figure.axes[0].set_ylim(bottom=0)
 publish_figure(figure, schedule, dataset, "tce_schedule", "T-CE's drop rate against optimizer steps, nominal and reached", note)
 
 # %% [markdown]

@@ -55,7 +55,7 @@ def small_movielens(home, monkeypatch):
     return content
 
 
-def _no_network(*_):
+def _no_network(*_, **__):
     raise OSError("no network here")
 
 

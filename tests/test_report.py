@@ -193,7 +193,7 @@ def test_published_files_repeat_to_the_byte_and_carry_the_note(home, three_seeds
 
 def run_cell(notebook, text, **values):
     """The variables after the first cell of a notebook that holds this text in quotes, the name of a figure mostly."""
-    cells = [cell.source for cell in jupytext.read(paths.notebook(notebook)).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in jupytext.read(paths.NOTEBOOKS[notebook]).cells if cell.cell_type == "code"]
     cell = next(cell for cell in cells if f'"{text}"' in cell)
     exec(cells[0], values)
     values["publish_figure"] = lambda *about: None
