@@ -60,7 +60,7 @@ def cosine_weights(interactions: csr_matrix, n_neighbours: int) -> csr_matrix:
     operations that every processor rounds alike, so that equal is equal and the weights are the same everywhere.
     """
     users_of = interactions.astype(np.float64).T.tocsr()  # (n_items, n_users)
-    n_items, counts = users_of.shape[0], np.maximum(np.diff(users_of.indptr), 1)
+    n_items, counts = users_of.shape[0], np.maximum(np.diff(users_of.indptr), 1.0)
     n_neighbours = min(n_neighbours, n_items - 1)
     blocks = []
     for rows in np.array_split(np.arange(n_items), n_items**2 // CELLS_PER_BLOCK + 1):

@@ -113,3 +113,9 @@ def test_equally_similar_items_are_taken_by_id():
         kept = cosine_weights(csr_matrix(x), 2)[:, [order.index(0)]].toarray().ravel()
         equal = sorted(order.index(item) for item in (1, 2, 3, 4))
         assert np.flatnonzero(kept).tolist() == equal[:2] and kept[equal[:2]].tolist() == [0.5, 0.5]
+
+
+def test_popular_items_overflow_no_count():
+    """The product of two counts of 50,000 is beyond 32 bits."""
+    weights = cosine_weights(csr_matrix(np.ones((50_000, 2), np.int8)), 1).toarray()
+    np.testing.assert_allclose(weights, [[0, 1], [1, 0]])
