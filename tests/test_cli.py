@@ -110,7 +110,7 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory)
         if how == signal.SIGINT:
             assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
 
-    for name in cli.MAIN:
+    for name in ("01_data", "04_tables"):  # those that make what the last lines tell
         shutil.copy(paths.NOTEBOOKS[name], project / "notebooks")
     again = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
