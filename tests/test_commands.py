@@ -85,7 +85,8 @@ def code(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", sorted({*filter(is_quick, commands())} - {FULL}, key=lambda command: ("--html" in command, len(command)))
+    "command",
+    sorted({*filter(is_quick, commands())} - {FULL}, key=lambda command: ("--html" in command, len(command), command)),
 )
 def test_quick_commands_run(command, shared_home, code):
     """As they stand. Where nothing is changed, the notebooks are those that the release was made with: they are not
