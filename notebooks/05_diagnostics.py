@@ -121,7 +121,7 @@ else:
 
 # %%
 if has_flags:
-    main = losses[losses["method"].isin(PAPER)].assign(row="loss: " + losses["method"])
+    main = losses[losses["method"].isin(parameters.all_methods())].assign(row="loss: " + losses["method"])
     display(publish_figure(
         figures.panels(main, x="step", line="positives", column="backbone", row="row", xlabel="optimizer step"),
         main, dataset, "memorisation_methods", "Loss of true and false positives against steps under CE, T-CE and R-CE", note,

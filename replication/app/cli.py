@@ -122,8 +122,7 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
 
     name = chosen.dataset
-    width_of_bars = shutil.get_terminal_size().columns - 1  # they all end on this stderr
-    os.environ.setdefault("TQDM_NCOLS", str(width_of_bars))
+    os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))  # bars end on this stderr
     first, *others = FULL if full else MAIN
     with _only_one(name):
         if chosen.ratings:
@@ -132,7 +131,8 @@ def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[st
             _execute(name, first, changes)
             planned = _planned(chosen, full)
             n_found = sum(bool(found(run, chosen.use_records)) for run in planned)
-            print(f"{name}: {len(planned)} runs, {n_found} of them on disk", file=sys.stderr, flush=True)
+            of_all = f"{len(planned)} runs, {n_found} of them on disk; compared: {', '.join(chosen.all_methods())}"
+            print(f"{name}: {of_all}", file=sys.stderr, flush=True)
             run_map.map_runs(planned, chosen.jobs, f"{name}: runs", chosen.use_records)
             pool = ThreadPoolExecutor(joblib.cpu_count() if chosen.jobs == "auto" else chosen.jobs)
             executed = [pool.submit(_execute, name, notebook, changes) for notebook in others]
