@@ -41,15 +41,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    described = [row for row in parameters.described() if row[0] != "dataset"]
-    width = max(len(name) for name, *_ in described)
-    keys = "\n".join(f"  {name:{width}}  {kind}: {about}" for name, kind, _, about in described)
+    rows = [row for row in parameters.described() if row[0] != "dataset"]
+    told = {name: f"{kind}{default and ' = '}{default}: {about}" for name, kind, default, about in rows}
+    keys = "\n".join(f"  {name:{max(map(len, told))}}  {text}" for name, text in told.items())
     parser = argparse.ArgumentParser(
         prog="run_all.sh",
         description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
         "What is on disk is not computed again, so an interrupted call is continued by the same call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"keys for --set (a value is YAML; a dict maps backbones to values):\n{keys}\n\n{parameters.TYPES}",
+        epilog=f"keys for --set: type = default (values are YAML; a dict is by backbone):\n{keys}\n\n{parameters.TYPES}",
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
