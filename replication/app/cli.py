@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs the notebooks on one data set after another and writes tables, figures and executed copies. "
         "What is on disk is not computed again, so an interrupted call is continued by the same call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"keys for --set: type = default (values are YAML; a dict is by backbone):\n{keys}\n\n{parameters.TYPES}",
+        epilog=f"keys for --set, type = default (in YAML; a dict is by backbone):\n{keys}\n\n{parameters.TYPES}",
     )
     add = parser.add_argument
     add("dataset", nargs="*", help=f"of {', '.join(parameters.datasets())} (default: ml100k)")
