@@ -211,7 +211,7 @@ publish_table(valid, dataset, "main_validation", note, shown=tables.readable(val
 # %% [markdown]
 # ## Recommendations
 #
-# What a saved run recommends: the five best items among those that a user has no interaction with in train, valid or test (a disliked one that left the test part may come up), for the first three users, with the ids of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
+# The five best items that a saved run recommends to the first three users. Items that a user has in train, valid or test are left out; a disliked one that left the test part may come up. Ids are those of the table that the data were made from (`users.csv`, `items.csv`), or else the numbers of the files. The probability orders items of one user; it says nothing about how likely a click is.
 
 # %%
 saved = next((run for run in runs if not run.is_record), None)

@@ -73,6 +73,13 @@ def test_a_nan_is_found_beside_ties_of_another_user():
     assert rank_items(Scores(table), np.array([0, 1]), seen, 2).tolist() == [[0, 2], [0, 1]]
 
 
+@pytest.mark.parametrize("row", [[1.0, 1.0, math.nan], [1.0, 1.0, 1.0, math.nan], [math.nan, -math.inf, -math.inf]])
+def test_a_nan_is_found_beside_ties_of_its_own_user(row):
+    """As many numbers reach the second place as without it, or more."""
+    with pytest.raises(ValueError, match="NaN"):
+        rank_items(Scores([row]), np.array([0]), csr_matrix((1, len(row))), 2)
+
+
 def test_wrong_rows_of_seen():
     with pytest.raises(ValueError, match="one row"):
         rank_items(Scores([[1.0]]), np.array([0]), csr_matrix((2, 1)), 1)

@@ -18,9 +18,7 @@ from replication.runs.store import Run, found, load_run
 from replication.sources import public
 
 
-def map_runs(
-    runs: list[Settings], jobs: int | str = "auto", label: str = "runs", use_records: bool = False
-) -> list[Run]:
+def map_runs(runs: list[Settings], jobs: int | str = "auto", label="runs", use_records: bool = False) -> list[Run]:
     """Computes the runs that are not on disk yet, and returns all in the order asked for.
 
     Args:

@@ -127,8 +127,8 @@ def _movielens(name: str, folder: Path) -> dict:
     )
     frame = pd.read_csv(io.BytesIO(content), sep="\t", names=["user", "item", "rating"], usecols=range(3))
     save_split(replace(split_ratings(frame, clean_from=about["clean_from"], seed=SPLIT_SEED), name=name), folder)
-    split = {"split": about["split"], "split_seed": SPLIT_SEED}
-    origin = {"source": source, "sha256 of u.data": about["sha256"], "false positive": about["false positive"]}
+    origin = {"source": source, "sha256 of u.data": about["sha256"]}
+    split = {"false positive": f"rating below {about['clean_from']}", "split": about["split"], "split_seed": SPLIT_SEED}
     return origin | split | {"notice": about["notice"]}
 
 

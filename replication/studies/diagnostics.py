@@ -71,7 +71,8 @@ def memorisation(runs: list[Run]) -> pd.DataFrame:
         for point, step in (("selected", run.selected_step), ("last", run.info["last_point"])):
             losses = run.history.set_index("step").loc[step]
             rows.append((run.settings.backbone, point, step, losses["loss_true"], losses["loss_false"]))
-    frame = pd.DataFrame(rows, columns=[*keys, *means]).eval("gap = loss_false - loss_true")
+    frame = pd.DataFrame(rows, columns=[*keys, *means])
+    frame["gap"] = frame["loss_false"] - frame["loss_true"]
     return _means(frame, keys, means).join(changes(frame, keys, "gap")[["gap", "gap_low", "gap_high"]])
 
 
