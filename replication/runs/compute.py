@@ -11,7 +11,7 @@ import torch
 
 from denoise_lib.files import replacing_folder
 from replication.runs import recipe
-from replication.runs.settings import RESULT_VERSION, Settings
+from replication.runs.settings import Settings
 from replication.runs.store import folder_of, found, load_run
 from replication.sources import public
 
@@ -52,7 +52,7 @@ def write(run: Settings, finished: recipe.Finished) -> None:
         info = {
             "id": folder_of(run).name,
             "settings": run.flat(),
-            "result_version": RESULT_VERSION,
+            "result_version": run.result_version,
             "data": public.checksums(run.dataset),
             "selected_step": finished.history.selected_step,
             "last_point": int(frame["step"].max()) if len(frame) else -1,

@@ -25,7 +25,7 @@ import torch
 from denoise_lib.files import replacing_folder
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import empty_model, split_for
-from replication.runs.settings import RESULT_VERSION, Settings
+from replication.runs.settings import Settings
 from replication.sources import public
 from replication.support import paths
 
@@ -95,7 +95,7 @@ def record_of(run: Settings) -> Path | None:
     prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
     for file in sorted((paths.results(run.dataset) / "records").glob(f"{prefix}*/run.json")):
         info = json.loads(file.read_text())
-        if info["result_version"] == RESULT_VERSION and comparable(info["settings"]) == wanted:
+        if info["result_version"] == run.result_version and comparable(info["settings"]) == wanted:
             return file.parent
     return None
 

@@ -29,8 +29,13 @@ def load(name: str) -> Split:
         ValueError: an unknown name, or data that cannot be had (the message says what was tried).
     """
     ensure(name)
-    about = card(name)  # of a table of your own it knows the sizes: an item may stand in no part
-    return load_split(paths.data(name), name, *SIZES.get(name, (about.get("users"), about.get("items"))))
+    return load_split(paths.data(name), name, *sizes(name))
+
+
+def sizes(name: str) -> tuple[int | None, int | None]:
+    """Numbers of users and items, which stand in a part or not; None for files placed by hand."""
+    about = card(name)
+    return SIZES.get(name, (about.get("users"), about.get("items")))
 
 
 def ensure(name: str) -> None:
