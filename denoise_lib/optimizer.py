@@ -31,28 +31,27 @@ class LazyAdam(torch.optim.Adam):
     r"""Adam with dense Adam's trajectory, up to rounding, in which a table costs no more than the rows that are read.
 
     Tables are the model's ``nn.Embedding`` and ``nn.EmbeddingBag`` modules that have ``sparse=True``. All else is
-    updated by ``torch.optim.Adam(fused=True)``, and so are the tables in the first steps (197 at the usual betas) and
-    where their gradient is dense. (``torch.optim.SparseAdam``, and what TensorFlow Addons calls LazyAdam, leave idle
-    rows where they are: another algorithm.)
+    updated by ``torch.optim.Adam(fused=True)``, and so is a table in its first steps (197 at the usual betas) and where
+    its gradient is dense. (``torch.optim.SparseAdam``, and TensorFlow Addons' LazyAdam, leave idle rows where they are:
+    another algorithm.) On a CPU with numba compiled loops update the rows, otherwise torch operations do; the two
+    differ by rounding.
 
-    The rows that a table's forward pass reads are brought up to date before it, and all rows before a state dict of the
-    model or the optimizer is made or loaded. **Code that reads or writes a table's** ``weight`` **itself calls**
-    :meth:`catch_up` **first**; :meth:`close` ends the arrangement. The state dict is that of ``torch.optim.Adam``:
-    either can go on from the other's, and training that goes on from state dicts gives the bits of training that went
-    on after making them.
+    A table's rows are brought up to date before its forward pass reads them, and all of them before a state dict of
+    model or optimizer is made or loaded. **Code that reads or writes a** ``weight`` **itself calls** :meth:`catch_up`
+    **first**; :meth:`close` ends the arrangement. The state dict is ``torch.optim.Adam``'s: either can go on from the
+    other's, and training that goes on from state dicts gives the bits of that which went on after making them.
 
     After 3,000 steps a weight is within 3e-7 of dense Adam in double precision; fused dense Adam in single precision is
-    within 8e-7. A change of ``lr``, ``betas`` or ``eps`` brings all rows up to date, so a schedule that changes one at
-    every step costs what dense Adam does. On a CPU with numba installed the rows are updated by compiled loops,
-    otherwise by torch operations; the two differ by rounding.
+    within 8e-7. A change of ``lr``, ``betas`` or ``eps`` brings all rows up to date: at every step, it costs what dense
+    Adam does.
 
     Source: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980 (Adam); G. H. Golub and J. H. Welsch, Calculation of
     Gauss Quadrature Rules, Mathematics of Computation 23, 1969.
 
     Args:
         model: all its parameters are optimized; its tables are float32. An older LazyAdam of the model is closed.
-        options: ``lr``, ``betas``, ``eps`` of ``torch.optim.Adam``, with ``eps`` positive and :math:`0 \le \beta_1 <
-            \sqrt{\beta_2} < 1`, not close to equality.
+        options: ``lr``, ``betas``, ``eps`` of ``torch.optim.Adam``; ``eps`` is positive and :math:`\beta_1` below
+            :math:`\sqrt{\beta_2}`, not close to it.
 
     Raises:
         ValueError: an option out of range; ``weight_decay``, ``amsgrad`` or ``maximize``, for which no such sum is
@@ -69,25 +68,22 @@ class LazyAdam(torch.optim.Adam):
         for table in model.modules():
             if not isinstance(table, nn.Embedding | nn.EmbeddingBag) or not table.sparse:
                 continue
-            if table.max_norm is not None:
-                raise ValueError("LazyAdam takes no table with max_norm, which changes rows as they are read")
-            if table.weight.dtype != torch.float32:
-                raise ValueError(f"LazyAdam takes tables of float32, got {table.weight.dtype}")
+            if table.max_norm is not None or table.weight.dtype != torch.float32:
+                raise ValueError(
+                    f"LazyAdam takes tables of float32 without max_norm, got {table}, {table.weight.dtype}"
+                )
             for hook in list(table._forward_pre_hooks.values()):
                 if isinstance(older := getattr(hook, "__self__", None), LazyAdam):
                     older.close()
             self._current[table.weight] = torch.zeros(len(table.weight), dtype=torch.int64, device=table.weight.device)
             self._hooks.append(table.register_forward_pre_hook(self._before_forward, with_kwargs=True))
-            self._hooks.append(table.register_state_dict_pre_hook(self._before_state_dict))
-            self._hooks.append(table.register_load_state_dict_pre_hook(self._before_state_dict))
+            self._hooks.append(table.register_state_dict_pre_hook(self.catch_up))
+            self._hooks.append(table.register_load_state_dict_pre_hook(self.catch_up))
 
     @torch.no_grad()
     def step(self, closure=None):
         """One step of every parameter that has a gradient; ``closure`` and result as in ``torch.optim.Adam``."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = torch.enable_grad()(closure)() if closure else None
         if (settings := _checked(self.param_groups[0])) != self._settings:
             self.catch_up()
             self._settings = settings
@@ -112,8 +108,8 @@ class LazyAdam(torch.optim.Adam):
         return loss
 
     @torch.no_grad()
-    def catch_up(self) -> None:
-        """Brings all rows of all tables up to date."""
+    def catch_up(self, *_) -> None:
+        """Brings all rows of all tables up to date; takes what torch hands to a hook."""
         for weight in self._current:
             self._catch_up(weight, torch.arange(len(weight), device=weight.device))
 
@@ -141,9 +137,6 @@ class LazyAdam(torch.optim.Adam):
     def _before_forward(self, table: nn.Module, args: tuple, kwargs: dict) -> None:
         self._catch_up(table.weight, (args[0] if args else kwargs["input"]).flatten())
 
-    def _before_state_dict(self, *_) -> None:
-        self.catch_up()
-
     def _steps(self, weight: Tensor) -> int:
         return int(self.state[weight].get("step", 0))
 
@@ -160,7 +153,7 @@ class LazyAdam(torch.optim.Adam):
         if weight.device.type == "cpu" and (loops := _loops()):
             function, table, rows = getattr(loops, function.__name__), tuple(map(np.asarray, table)), rows.numpy()
             more = map(np.asarray, more)
-        function(table, now, rows, self._settings, *more)
+        function(table, now, rows, *self._settings, *more)
 
 
 def _checked(group: dict) -> tuple[float, float, float, float]:
@@ -194,10 +187,9 @@ def _quadrature(beta1: float, beta2: float) -> tuple[np.ndarray, np.ndarray, int
     raise ValueError(f"LazyAdam needs a beta1 well below the root of beta2, got {beta1} and {beta2}")
 
 
-def _catch_up(table, now, rows, settings, nodes, weights) -> None:
+def _catch_up(table, now, rows, lr, beta1, beta2, eps, nodes, weights) -> None:
     """Brings rows ``(n,)`` to step ``now``. Factors of whole rows are computed in double precision."""
     weight, exp_avg, exp_avg_sq, current = table
-    lr, beta1, beta2, eps = settings
     last = current.index_select(0, rows).double()[:, None]
     idle = now - last
     p, m, v = (values.index_select(0, rows) for values in (weight, exp_avg, exp_avg_sq))
@@ -212,10 +204,9 @@ def _catch_up(table, now, rows, settings, nodes, weights) -> None:
     current.index_fill_(0, rows, now)
 
 
-def _step(table, now, rows, settings, gradient) -> None:
+def _step(table, now, rows, lr, beta1, beta2, eps, gradient) -> None:
     """Step ``now`` of Adam, for the gradient ``(n, dim)`` of rows ``(n,)``, which may repeat."""
     weight, exp_avg, exp_avg_sq, current = table
-    lr, beta1, beta2, eps = settings
     rows, where = rows.unique(return_inverse=True)
     gradient = gradient.new_zeros(len(rows), gradient.shape[1]).index_add_(0, where, gradient)
     p, m, v = (values.index_select(0, rows) for values in (weight, exp_avg, exp_avg_sq))
@@ -243,16 +234,13 @@ def optimizer_for(
 ) -> Iterator[torch.optim.Optimizer]:
     """What ``make`` makes, or Adam: :class:`LazyAdam` for tables on a CPU that are large beside a batch.
 
-    Such tables report the rows that a batch read, to plain SGD too, which is made for it; other optimizers may not be.
-    Denormal numbers, into which the momentum of an idle row decays, are slow: they are flushed to zero.
+    Such tables report the rows that a batch read, to plain SGD too; other optimizers may not be made for that. Denormal
+    numbers, into which the momentum of an idle row decays, are slow: they are flushed to zero.
     """
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and not m.sparse]
-    if make in (None, torch.optim.SGD):
-        tables = [t for t in tables if t.num_embeddings > LARGE * batch_size and t.weight.device.type == "cpu"]
-    else:
-        tables = []
+    tables = [t for t in tables if t.num_embeddings > LARGE * batch_size and t.weight.device.type == "cpu"]
     for table in tables:
-        table.sparse = True
+        table.sparse = make in (None, torch.optim.SGD)
     torch.set_flush_denormal(True)
     try:
         if make:

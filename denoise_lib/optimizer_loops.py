@@ -13,16 +13,16 @@ real = np.float32
 
 
 @compiled
-def _catch_up(table, now, rows, settings, nodes, weights):
+def _catch_up(table, now, rows, lr, beta1, beta2, eps, nodes, weights):
     """:func:`denoise_lib.optimizer._catch_up`."""
     weight, exp_avg, exp_avg_sq, current = table
-    lr, beta1, beta2, eps = settings
     epsilon, shares, decays = real(eps), lr * weights, beta2**nodes
     root, moved = np.empty_like(weight[0]), np.empty_like(weight[0])
     fetched = real(0)
     for begin in range(0, len(rows), FETCHED):
         block = rows[begin : begin + FETCHED]
-        fetched += _fetch(weight, block) + _fetch(exp_avg, block) + _fetch(exp_avg_sq, block)
+        for row in block:
+            fetched += weight[row, ::LINE].sum() + exp_avg[row, ::LINE].sum() + exp_avg_sq[row, ::LINE].sum()
         for row in block:
             idle, before = now - current[row], beta2 ** current[row]
             if not idle:  # the row stands twice in rows
@@ -48,19 +48,9 @@ def _catch_up(table, now, rows, settings, nodes, weights):
 
 
 @compiled
-def _fetch(table, rows):
-    total = real(0)
-    for row in rows:
-        for d in range(0, table.shape[1], LINE):
-            total += table[row, d]
-    return total
-
-
-@compiled
-def _step(table, now, rows, settings, gradient):
+def _step(table, now, rows, lr, beta1, beta2, eps, gradient):
     """:func:`denoise_lib.optimizer._step`."""
     weight, exp_avg, exp_avg_sq, current = table
-    lr, beta1, beta2, eps = settings
     rate, scale, epsilon = real(lr / (1 - beta1**now)), real(1 / math.sqrt(1 - beta2**now)), real(eps)
     kept, kept_sq, share, share_sq = real(beta1), real(beta2), real(1 - beta1), real(1 - beta2)
     total, following = np.empty_like(weight[0]), np.empty_like(rows)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import sys
 from functools import cache
 from itertools import product
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import denoise_lib
 from denoise_lib import optimizer
 from denoise_lib.optimizer import LazyAdam, _quadrature
 
@@ -148,6 +150,13 @@ def test_rows_never_touched_touched_once_and_at_every_step(form):
     weight, initial = lazy(gradients), gradients.table().weight.detach().numpy()
     assert (weight[:2] == initial[:2]).all() and (weight[2:5] != initial[2:5]).all()
     np.testing.assert_allclose(weight, exact(gradients), rtol=0, atol=1e-7)
+
+
+def test_without_numba_torch_operations_are_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "denoise_lib.optimizer_loops", raising=False)
+    monkeypatch.delattr(denoise_lib, "optimizer_loops", raising=False)
+    assert optimizer._loops.__wrapped__() is None
 
 
 def test_quadrature():
