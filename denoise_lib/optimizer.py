@@ -49,7 +49,7 @@ class LazyAdam(torch.optim.Adam):
     Gauss Quadrature Rules, Mathematics of Computation 23, 1969.
 
     Args:
-        model: all its parameters are optimized; its tables are float32. An older LazyAdam of the model is closed.
+        model: all its parameters are optimized; its tables are float32. Close an older LazyAdam of the model first.
         options: ``lr``, ``betas``, ``eps`` of ``torch.optim.Adam``; ``eps`` is positive and :math:`\beta_1` below
             :math:`\sqrt{\beta_2}`, not close to it.
 
@@ -72,9 +72,6 @@ class LazyAdam(torch.optim.Adam):
                 raise ValueError(
                     f"LazyAdam takes tables of float32 without max_norm, got {table}, {table.weight.dtype}"
                 )
-            for hook in list(table._forward_pre_hooks.values()):
-                if isinstance(older := getattr(hook, "__self__", None), LazyAdam):
-                    older.close()
             self._current[table.weight] = torch.zeros(len(table.weight), dtype=torch.int64, device=table.weight.device)
             self._hooks.append(table.register_forward_pre_hook(self._before_forward, with_kwargs=True))
             self._hooks.append(table.register_state_dict_pre_hook(self.catch_up))

@@ -269,7 +269,7 @@ def test_going_on_from_state_dicts_gives_the_same_bits(form, stop_at, optimizer_
     model, adam = reader_and_adam()
     steps_of(model, adam, STEPS[:stop_at])
     parts = [("adam", adam), ("model", model)] if optimizer_first else [("model", model), ("adam", adam)]
-    saved = copy.deepcopy({name: part.state_dict() for name, part in parts})
+    saved = {name: copy.deepcopy(part.state_dict()) for name, part in parts}
     file = io.BytesIO()
     torch.save(saved, file)
     file.seek(0)
