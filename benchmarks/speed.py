@@ -24,7 +24,7 @@ from denoise_lib.data import Interactions, Split
 from denoise_lib.evaluator import evaluate, ranking_task
 from denoise_lib.losses import cross_entropy
 from denoise_lib.models import CDAE, GMF, NeuMF
-from denoise_lib.optimizer import adam, fast_tables
+from denoise_lib.optimizer import LARGE, optimizer_for
 from denoise_lib.sampling import sample_negatives
 from denoise_lib.train import fit, steps_per_epoch
 from replication.sources import public
@@ -155,26 +155,19 @@ def plain_epoch(make, split: Split, n_steps: int) -> float:
 
 def step_parts(model, split: Split, n_steps: int) -> dict[str, float]:
     """Mean seconds of the parts of a training step, as ``fit`` makes it."""
-    optimizer = adam(model.parameters(), lr=0.001)
     rng = np.random.default_rng(0)
     parts = dict.fromkeys(("forward", "backward", "optimizer"), 0.0)
-    warm_up = 5
+    warm_up = 200  # in its first 197 steps LazyAdam moves all rows
     model.train()
-    with fast_tables(model, BATCH) as densify:
+    with optimizer_for(model, None, BATCH, lr=0.001) as optimizer:
         for step in range(n_steps + warm_up):
-            rows = rng.integers(0, len(split.train), BATCH // 2)
-            users = torch.from_numpy(np.tile(split.train.users[rows], 2))
-            items = torch.from_numpy(
-                np.concatenate([split.train.items[rows], rng.integers(0, split.n_items, BATCH // 2)])
-            )
-            labels = torch.arange(BATCH).lt(BATCH // 2).float()
+            users, items, labels = batch_of(split, rng)
             clock = [time.perf_counter()]
             optimizer.zero_grad()
             loss = cross_entropy(model(users, items), labels)
             clock.append(time.perf_counter())
             loss.backward()
             clock.append(time.perf_counter())
-            densify(model.parameters())
             optimizer.step()
             clock.append(time.perf_counter())
             if step >= warm_up:
@@ -183,9 +176,18 @@ def step_parts(model, split: Split, n_steps: int) -> dict[str, float]:
     return parts
 
 
+def batch_of(split: Split, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Positives, and a negative for the user of each: users, items and labels."""
+    rows = rng.integers(0, len(split.train), BATCH // 2)
+    users = torch.from_numpy(np.tile(split.train.users[rows], 2))
+    items = torch.from_numpy(np.concatenate([split.train.items[rows], rng.integers(0, split.n_items, BATCH // 2)]))
+    return users, items, torch.arange(BATCH).lt(BATCH // 2).float()
+
+
 def adam_floor(model, repeats: int) -> float:
-    """Seconds to move what dense Adam must: it reads parameter, gradient and two moments and writes three of them."""
-    n = sum(weights.numel() for weights in model.parameters())
+    """Seconds to move what Adam must: it reads parameter, gradient and two moments and writes three of them. Of a large
+    table it must move a batch's rows."""
+    n = sum(w[:BATCH].numel() if len(w) > LARGE * BATCH else w.numel() for w in model.parameters())
     a, b, c = (torch.zeros(7 * n // 3) for _ in range(3))
     return median(repeats, torch.add, a, b, out=c)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from denoise_lib.checkpoint import Checkpoint
 from denoise_lib.data import Interactions, Split
-from denoise_lib.optimizer import adam, fast_tables
+from denoise_lib.optimizer import LazyAdam, optimizer_for
 from denoise_lib.sampling import sample_negatives
 
 PROTOCOLS = ("corrected", "authors")
@@ -87,7 +87,7 @@ def fit(
         protocol: ``"corrected"``: validation negatives are drawn once, avoid the validation positives too, and the loss
             is taken over all validation rows at once. ``"authors"``: they are drawn anew at each point, avoid only
             ``observed``, and the loss is the sum of the means of shuffled batches (DEVIATIONS.md).
-        optimizer: ``(parameters, lr=...) -> Optimizer``; None takes dense Adam.
+        optimizer: ``(parameters, lr=...) -> Optimizer``; None takes Adam (:func:`denoise_lib.optimizer.optimizer_for`).
 
     Raises:
         ValueError: arguments out of range, a user without a free item, or a checkpoint of another run.
@@ -109,18 +109,18 @@ def fit(
     observed_pairs = split.matrix(split.train if observed is None else observed)
     draw, n_at_once = _validation(protocol, split, observed_pairs, n_negatives, seed, batch_size)
     loss_of = _without_values(valid_loss_fn or loss_fn, None if valid_loss_fn else row_values)
-    optimizer = (optimizer or adam)(model.parameters(), lr=lr)
     in_epoch = steps_per_epoch(len(split.train), n_negatives, batch_size)
     n_steps = epochs * in_epoch
     generator = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
     sign = -1 if select_by.startswith(("recall", "ndcg")) else 1
 
-    state = Checkpoint(checkpoint, model, optimizer, key=[seed, n_steps, batch_size, lr, n_negatives, eval_every])
-    points, best = state.points, state.best
     running_loss = torch.zeros((), device=device)
     steps_since_point = 0
     model.train()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), fast_tables(model, batch_size) as densify:
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), optimizer_for(model, optimizer, batch_size, lr) as optimizer:
+        state = Checkpoint(checkpoint, model, optimizer, key=[seed, n_steps, batch_size, lr, n_negatives, eval_every])
+        points, best = state.points, state.best
         for epoch in range(state.next_step // in_epoch, epochs):
             rows = _epoch_rows(split.train, observed_pairs, n_negatives, row_values, seed, epoch, device)
             step_seeds = np.random.SeedSequence([seed, epoch, 0, STEP]).generate_state(in_epoch).tolist()
@@ -132,7 +132,6 @@ def fit(
                 optimizer.zero_grad()
                 loss = loss_fn(model(users, items), labels, step, *values)
                 loss.backward()
-                densify(model.parameters())
                 optimizer.step()
                 running_loss += loss.detach()
                 steps_since_point += 1
@@ -141,6 +140,8 @@ def fit(
                 if not is_point and (points or step < n_steps - 1):
                     continue
                 model.eval()
+                if isinstance(optimizer, LazyAdam):
+                    optimizer.catch_up()  # score_items reads whole tables
                 with torch.no_grad():
                     valid_loss = _valid_loss(model, loss_of, draw(epoch, step), n_at_once, step)
                     measured = {name: float(probe(model, step)) for name, probe in probes.items()}

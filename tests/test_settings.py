@@ -39,6 +39,18 @@ def test_ids_are_those_of_the_first_releases():
     ]  # fmt: skip
 
 
+def test_the_version_rises_beside_large_tables(home):
+    """What LazyAdam trains since version 1, not what dense Adam trains as before, is computed again."""
+
+    def version(dataset: str, **changes) -> int:
+        return plan(["CE"], resolve(dataset, changes))[0].result_version
+
+    assert [version("toy"), version("ml100k"), version("adressa"), version("yelp")] == [1, 1, 2, 2]
+    assert [version("toy", batch_size=batch_size) for batch_size in (37, 38)] == [2, 1]  # 300 users, 8 batches
+    (of_unknown_size,) = plan(["CE"], resolve("toy", {"backbones": ["GMF"], "seeds": [1]}))
+    assert replace(of_unknown_size, dataset="placed by hand").result_version == 2
+
+
 def test_ids_depend_on_settings_data_and_version(tiny, monkeypatch):
     (settings,), (other,) = plan(["CE"], tiny), plan(["CE"], tiny.having(epochs=4))
     original = settings.id(TOY)

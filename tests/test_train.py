@@ -227,32 +227,61 @@ def test_row_values_travel_with_their_rows(split):
     assert sum(rows) == 3 * len(split.train)
 
 
-def test_large_tables_get_the_same_training(monkeypatch):
-    """Sparse gradients added into a kept dense one are what a dense gradient is, up to the order of sums."""
-    split = make_split(n_users=700)
-    plain, kept = gmf(split), gmf(split)
-    tables = []
-    original = optimizer.fast_tables
-    fit(kept, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
-    assert 700 > 8 * 64 and not kept.user_gmf.sparse
+LARGE = dict(epochs=2, seed=1, batch_size=64, lr=0.01, eval_every=60)  # 158 steps an epoch
+LOOKUPS = nn.Embedding | nn.EmbeddingBag
 
-    def dense(model, batch_size):
-        tables.append(model)
-        return original(model, 10**9)
 
-    monkeypatch.setattr(train, "fast_tables", dense)
-    fit(plain, split, ce, epochs=2, seed=1, batch_size=64, lr=0.01)
-    assert tables
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(kept.state_dict()[name], value, atol=1e-6, rtol=1e-4)
+@pytest.fixture(scope="module")
+def large():
+    """A split whose tables of users and items are large beside a batch of 64."""
+    return make_split(n_users=700, n_items=600)
+
+
+@pytest.mark.parametrize("make_optimizer", [None, torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("make", [gmf, cdae])
+def test_large_tables_get_the_same_training(large, monkeypatch, make, make_optimizer):
+    """Sparse gradients, and rows that move when they are read, give what dense ones give, up to rounding."""
+    lazy, dense = make(large), make(large)
+    scores = {"scores": lambda model, step: model.score_items(torch.tensor([0])).std()}
+    options = LARGE | dict(optimizer=make_optimizer, probes=scores)
+    found = fit(lazy, large, ce, **options)
+    assert not any(table.sparse for table in lazy.modules() if isinstance(table, LOOKUPS))
+    monkeypatch.setattr(optimizer, "LARGE", 10**9)
+    expected = fit(dense, large, ce, **options)
+    np.testing.assert_allclose(found.frame, expected.frame, rtol=1e-4)
+    for name, value in dense.state_dict().items():
+        torch.testing.assert_close(lazy.state_dict()[name], value, atol=2e-6, rtol=1e-4)
+
+
+def test_large_tables_are_lazy_and_small_ones_are_not(large):
+    """And a table that was sparse before is sparse after."""
+    seen = []
+    model = gmf(large)
+    model.user_gmf.sparse = True
+    for batch_size, is_lazy in (64, True), (80, False):
+        options = LARGE | dict(epochs=1, batch_size=batch_size)
+        fit(model, large, lambda *batch: seen.append(model.item_gmf.sparse) or ce(*batch), **options)
+        assert set(seen[-100:]) == {is_lazy}
+        assert (model.user_gmf.sparse, model.item_gmf.sparse) == (True, False)
+        assert not model.item_gmf._forward_pre_hooks
 
 
 @pytest.mark.parametrize("stop_at", [4, 8, 12, 20])
 @pytest.mark.parametrize("make", [gmf, cdae])
 def test_a_stopped_run_continues_to_the_same_bits(split, tmp_path, monkeypatch, make, stop_at):
+    assert_continues(split, tmp_path / "checkpoint.pt", monkeypatch, make, stop_at, SMALL)
+
+
+@pytest.mark.parametrize("stop_at", [120, 240])
+@pytest.mark.parametrize("make", [gmf, cdae])
+def test_a_stopped_run_of_large_tables_continues_to_the_same_bits(large, tmp_path, monkeypatch, make, stop_at):
+    assert_continues(large, tmp_path / "checkpoint.pt", monkeypatch, make, stop_at, LARGE)
+
+
+def assert_continues(split, file, monkeypatch, make, stop_at, options) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS", 0)
     whole = make(split)
-    expected = fit(whole, split, ce, **SMALL)
+    expected = fit(whole, split, ce, **options)
 
     class Killed(Exception):
         pass
@@ -261,13 +290,12 @@ def test_a_stopped_run_continues_to_the_same_bits(split, tmp_path, monkeypatch, 
         if step == stop_at:
             raise Killed
 
-    file = tmp_path / "checkpoint.pt"
     with pytest.raises(Killed):
-        fit(make(split), split, ce, checkpoint=file, progress=kill, **SMALL)
+        fit(make(split), split, ce, checkpoint=file, progress=kill, **options)
     assert file.exists()
     continued, steps = make(split, seed=9), []
-    history = fit(continued, split, ce, checkpoint=file, progress=lambda step, *_: steps.append(step), **SMALL)
-    assert steps[0] == stop_at + 4  # nothing is done twice
+    history = fit(continued, split, ce, checkpoint=file, progress=lambda step, *_: steps.append(step), **options)
+    assert steps[0] == stop_at + options["eval_every"]  # nothing is done twice
     assert history.frame.equals(expected.frame) and history.selected_step == expected.selected_step
     assert_same(weights(whole), weights(continued))
 

@@ -26,7 +26,7 @@ import torch
 from denoise_lib.files import replacing_folder
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import Finished, build_model, split_for
-from replication.runs.settings import RESULT_VERSION, Settings
+from replication.runs.settings import Settings
 from replication.sources import public
 from replication.support import paths
 
@@ -95,7 +95,7 @@ def record_of(run: Settings) -> Path | None:
     prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
     for file in sorted((paths.results(run.dataset) / "records").glob(f"{prefix}*/run.json")):
         info = json.loads(file.read_text())
-        if info["result_version"] == RESULT_VERSION and comparable(info["settings"]) == wanted:
+        if info["result_version"] == run.result_version and comparable(info["settings"]) == wanted:
             return file.parent
     return None
 
@@ -132,7 +132,7 @@ def write(run: Settings, finished: Finished) -> None:
         info = {
             "id": folder_of(run).name,
             "settings": run.flat(),
-            "result_version": RESULT_VERSION,
+            "result_version": run.result_version,
             "data": public.checksums(run.dataset),
             "selected_step": finished.history.selected_step,
             "last_point": int(frame["step"].max()) if len(frame) else -1,

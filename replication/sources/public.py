@@ -32,8 +32,13 @@ def load(name: str) -> Split:
 
 def read(folder: Path, name: str) -> Split:
     """The split in a folder, of the sizes that are published or, for a table of your own, recorded in its card."""
+    return load_split(folder, name, *sizes(name, folder))
+
+
+def sizes(name: str, folder: Path | None = None) -> tuple[int | None, int | None]:
+    """Numbers of users and items, which stand in a part or not; None for files placed by hand."""
     about = CATALOGUE.get(name) or card(name, folder)
-    return load_split(folder, name, about.get("users"), about.get("items"))
+    return about.get("users"), about.get("items")
 
 
 def ensure(name: str) -> None:
