@@ -73,15 +73,22 @@ def release(tmp_path_factory) -> Path:
     return home
 
 
-def copy_of_the_code(folder: Path, seconds: int = 0) -> Path:
-    """The packages with notebooks that import nothing, so that a kernel starts in a second, and that wait a while."""
-    for name in ("denoise_lib", "replication", "params"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "notebooks").mkdir()
-    for text in paths.NOTEBOOKS.values():
+def notebooks(folder: Path, real: tuple[str, ...] = (), seconds: int = 0) -> dict[str, Path]:
+    """What stands in the place of ``paths.NOTEBOOKS``: all but the ``real`` ones import nothing, so that a kernel starts
+    in a second, and wait a while."""
+    folder.mkdir()
+    for name, text in paths.NOTEBOOKS.items():
         header, wait = text.read_text().partition("# %%")[0], f'__import__("time").sleep({seconds})'
         cells = f'# %% tags=["parameters"]\ndataset, changes = "", {{}}\n\n# %%\n{wait}\n'
-        (folder / "notebooks" / text.name).write_text(header + cells)
+        (folder / text.name).write_text(text.read_text() if name in real else header + cells)
+    return {name: folder / text.name for name, text in paths.NOTEBOOKS.items()}
+
+
+def copy_of_the_code(folder: Path, real: tuple[str, ...] = (), seconds: int = 0) -> Path:
+    """The packages with the notebooks of :func:`notebooks`."""
+    for name in ("denoise_lib", "replication", "params"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    notebooks(folder / "notebooks", real, seconds)
     return folder
 
 

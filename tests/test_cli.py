@@ -79,7 +79,7 @@ def is_alive(process: psutil.Process) -> bool:
 def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory):
     """The same call, killed and interrupted in training, killed and interrupted while notebooks run, and then left
     alone."""
-    arguments = ["--jobs", "2", "--set", "backbones=[GMF, CDAE]", "--set", "seeds=[1, 2]", "--set", "epochs=15", "toy"]
+    arguments = ["--jobs", "2", "--set", "backbones=[GMF, CDAE]", "--set", "seeds=[1]", "--set", "epochs=15", "toy"]
     project = copy_of_the_code(tmp_path_factory.mktemp("project"), seconds=4)
     command = [sys.executable, "-m", "replication", *arguments]
     environment = os.environ | {"DENOISE_HOME": str(home), "PYTHONPATH": str(project)}
@@ -110,11 +110,10 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory)
         if how == signal.SIGINT:
             assert started.returncode == 130 and "Continue with: ./run_all.sh --jobs 2" in errors
 
-    for name in ("01_data", "04_tables"):  # those that make what the last lines tell
-        shutil.copy(paths.NOTEBOOKS[name], project / "notebooks")
+    shutil.copy(paths.NOTEBOOKS["04_tables"], project / "notebooks")  # which makes what the last lines tell
     again = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert len(_finished(folder)) == 12
+    assert len(_finished(folder)) == 6
     assert finished.items() <= _finished(folder).items(), "a finished run was computed again"
 
     # It is a reduced run, and says so.
@@ -123,7 +122,7 @@ def test_nothing_outlives_a_killed_call_and_it_continues(home, tmp_path_factory)
     executed = sorted(file.name for file in (home / "results/toy/notebooks").iterdir())
     assert executed == ["01_data.ipynb", "02_tce.ipynb", "03_rce.ipynb", "04_tables.ipynb"]
     assert "epochs=15 instead of 12" in (home / "results/toy/tables/main.md").read_text()
-    assert "12 runs finished, 0 missing" in run_all("--list", *arguments, home=home).stdout
+    assert "6 runs finished, 0 missing" in run_all("--list", *arguments, home=home).stdout
 
 
 def _finished(folder) -> dict[str, str]:

@@ -268,6 +268,7 @@ def test_more_neighbours_than_users_are_refused_before_any_training(home):
     assert not list(home.glob("results/*/runs/*"))
 
 
+@pytest.mark.slow
 def test_table_has_every_strategy_with_its_change(stages):
     plain = map_runs(extra_feedback.plain_plan(stages), 1)
     trained = map_runs(extra_feedback.strategy_plan(stages), 1)

@@ -121,6 +121,7 @@ def test_nearer_to_the_trajectory_than_torch_is(form):
     assert_no_worse_than_torch((5, 50, 500), (1e-3, 1e-6, 1e-8), 3000)
 
 
+@pytest.mark.slow
 def test_nearer_over_twenty_thousand_steps():
     assert_no_worse_than_torch((20,), (1e-4, 1e-7), 20_000)
 

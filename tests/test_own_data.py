@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, notebooks
 
 from replication.app import cli
 from replication.report.recommend import recommend
@@ -141,6 +141,7 @@ def test_tables_that_cannot_be_used(tmp_path, lines, columns, message):
         own_table.read_table(file, columns)
 
 
+@pytest.mark.slow
 def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions(), "alone,i0,5", "u000,,3")
     assert call("--new", "mine", str(file)) == 0
@@ -222,7 +223,9 @@ def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys
         own_table.prepare("mine", str(file), {}, 4)
 
 
+@pytest.mark.slow
 def test_another_limit_runs_and_says_so(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "NOTEBOOKS", notebooks(tmp_path / "notebooks", real=("04_tables",)))
     write(tmp_path / "t.csv", "user,item,rating", *interactions())
     monkeypatch.chdir(tmp_path)  # a path is relative to where one stands
     small = [
