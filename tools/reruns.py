@@ -1,71 +1,67 @@
-"""Compares runs that were made twice: those of the main table with those of 05_diagnostics, which train the same way,
-and with those under results/<dataset>/reruns, records that stand there for this comparison alone.
+"""Compares the runs of a release with those of the release before, whose records lie under results/<dataset>/reruns.
 
     python tools/reruns.py adressa
 
-Writes results/<dataset>/tables/reruns.csv and .md: for each pair with the same settings, where each was made (processor
-or GPU, commit), both selected steps, and how far the means of Recall and NDCG differ.
+Writes results/<dataset>/tables/reruns.csv and .md: for each cell of the main table both means, how far they differ, the
+standard deviation over the seeds of the release before, and how many of its runs selected the same step again.
 """
 
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import pandas as pd
 
+from replication.methods import METHODS
+from replication.methods.backbones import BACKBONES
 from replication.report.publish import publish_table
 from replication.report.tables import METRIC_NAMES, PAPER_METRICS
 from replication.runs.parameters import datasets
 from replication.support import paths
 
 ELSEWHERE = ("diagnostics", "device", "threads", "test_curve")  # settings that do not decide what is trained
+CELL = ["backbone", "method", "metric", "k"]
 
 
-def record(folder) -> dict:
-    """A record's settings, as a key, and what is compared."""
-    info = json.loads((folder / "run.json").read_text())
-    settings, environment = info["settings"], info["environment"]
-    decides = {name: value for name, value in settings.items() if value not in (None, []) and name not in ELSEWHERE}
-    means = pd.read_csv(folder / "metrics.csv").query("part == 'test' and users == 'all'")
-    means = means[means["metric"].isin(PAPER_METRICS)]
-    return {
-        "key": json.dumps(decides, sort_keys=True),
-        "again": bool(settings.get("diagnostics")) or folder.parent.name == "reruns",
-        "run": f"{settings['backbone']} {settings['method']} seed {settings['seed']}",
-        "made on": environment["gpu"] if settings["device"] == "cuda" else environment["cpu"],
-        "commit": environment["commit"],
-        "step": info["selected_step"],
-        "means": {f"{METRIC_NAMES[row.metric]}@{row.k}": row.value for row in means.itertuples()},
-    }
+def means(folder: Path) -> pd.DataFrame:
+    """The test means of all records of a folder, a row per run and metric; ``run`` is what decides the training."""
+    frames = []
+    for file in sorted(folder.glob("*/run.json")):
+        info = json.loads(file.read_text(encoding="utf-8"))
+        used = {name: value for name, value in info["settings"].items() if value not in (None, [])}
+        run = json.dumps({name: value for name, value in used.items() if name not in ELSEWHERE}, sort_keys=True)
+        rows = pd.read_csv(file.with_name("metrics.csv")).query("part == 'test' and users == 'all'")
+        names = {name: used[name] for name in ("backbone", "method")}
+        frames.append(rows[rows["metric"].isin(PAPER_METRICS)].assign(run=run, step=info["selected_step"], **names))
+    return pd.concat(frames) if frames else pd.DataFrame(columns=[*CELL, "run", "step", "value"])
 
 
-def compared(records: list[dict]) -> pd.DataFrame:
-    """One row per run that was made twice; ``largest difference`` is over its means."""
-    first = {one["key"]: one for one in records if not one["again"]}
-    rows = []
-    for again in records:
-        if again["again"] and again["key"] in first:
-            before = first[again["key"]]
-            differences = {name: again["means"][name] - value for name, value in before["means"].items()}
-            rows.append(
-                {"run": again["run"], "made on": before["made on"], "again on": again["made on"]}
-                | {"commits": f"{before['commit']}, {again['commit']}", "steps": f"{before['step']}, {again['step']}"}
-                | {"largest difference": max(differences.values(), key=abs)} | differences
-            )  # fmt: skip
-    return pd.DataFrame(sorted(rows, key=lambda row: row["run"]))
+def compared(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell, of the runs that are in both."""
+    pairs = before.merge(now, on=["run", *CELL], suffixes=("_before", "_now"))
+    order = [*BACKBONES, *METHODS]
+    pairs = pairs.sort_values(CELL[:2], key=lambda names: names.map(order.index), kind="stable")
+    pairs["change"], same = pairs["value_now"] - pairs["value_before"], pairs["step_now"] == pairs["step_before"]
+    return pairs.assign(same=same).groupby(CELL, sort=False, as_index=False).agg(
+        runs=("run", "size"), before=("value_before", "mean"), now=("value_now", "mean"), change=("change", "mean"),
+        sd=("value_before", "std"), **{"same step": ("same", "sum")},
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=datasets())
     dataset = parser.parse_args().dataset
-    folders = [paths.results(dataset) / name for name in ("records", "reruns")]
-    table = compared([record(file.parent) for folder in folders for file in sorted(folder.glob("*/run.json"))])
+    folders = [paths.results(dataset) / name for name in ("reruns", "records")]
+    table = compared(*map(means, folders))
     if table.empty:
         sys.exit(f"no run was made twice, of those in {' and '.join(map(paths.shown, folders))}")
-    shown = table.map(lambda value: f"{value:+.5f}" if isinstance(value, float) else value)
+    shown = table.assign(metric=table["metric"].map(METRIC_NAMES) + "@" + table["k"].astype(str)).drop(columns="k")
+    for name, form in {"before": "{:.4f}", "now": "{:.4f}", "change": "{:+.4f}", "sd": "{:.4f}"}.items():
+        shown[name] = shown[name].map(form.format)
     publish_table(table, dataset, "reruns", shown=shown)
-    print(shown[["run", "made on", "again on", "steps", "largest difference"]].to_string(index=False))
+    print(shown.to_string(index=False))
 
 
 if __name__ == "__main__":
