@@ -8,6 +8,7 @@ A record is a run's settings, environment, history and test means, without weigh
 
 import argparse
 
+from replication.runs.map import distinct
 from replication.runs.parameters import datasets, resolve
 from replication.runs.settings import plan
 from replication.runs.store import folder_of, keep_record
@@ -19,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=datasets())
     parameters = resolve(parser.parse_args().dataset)
-    planned = dict.fromkeys(plan(parameters.all_methods(), parameters) + diagnostics.planned(parameters))
+    planned = distinct(plan(parameters.all_methods(), parameters) + diagnostics.planned(parameters))
     finished = [run for run in planned if public.is_prepared(run.dataset) and folder_of(run).exists()]
     for run in finished:
         keep_record(run)
