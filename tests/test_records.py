@@ -32,6 +32,16 @@ def test_a_record_stands_for_its_run(recorded, tiny):
     assert found(other, use_records=True) is None
 
 
+def test_a_record_of_more_stands_for_a_run_that_records_less(home, tiny):
+    (fuller,) = plan(["CE"], tiny, diagnostics=True)
+    map_runs([fuller], jobs=1)
+    keep_record(fuller)
+    shutil.rmtree(folder_of(fuller))
+    (run,) = map_runs(plan(["CE"], tiny), jobs=1, use_records=True)
+    assert run.is_record and run.settings.diagnostics is None
+    assert found(replace(fuller, seed=2), use_records=True) is None
+
+
 def test_a_record_has_no_weights_to_start_from(recorded):
     tuned = replace(recorded[0], strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(recorded[0],))
     map_runs([recorded[0], tuned], jobs=1, use_records=True)

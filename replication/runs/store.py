@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +77,11 @@ def found(run: Settings, use_records: bool = False) -> Path | None:
 
     A run that recorded more on its way has the same weights and numbers, so it stands for one that records less.
     """
-    for test_curve, diagnostics in product((run.test_curve, True), (run.diagnostics, True)):
-        more = replace(run, test_curve=test_curve, diagnostics=diagnostics)
-        if public.is_prepared(run.dataset) and folder_of(more).exists():
-            return folder_of(more)
-    return record_of(run) if use_records else None
+    recording = product((run.test_curve, True), (run.diagnostics, True))
+    fuller = [replace(run, test_curve=curve, diagnostics=diagnostics) for curve, diagnostics in recording]
+    here = map(folder_of, fuller) if public.is_prepared(run.dataset) else ()
+    records = map(record_of, fuller) if use_records else ()
+    return next((folder for folder in chain(here, records) if folder and folder.exists()), None)
 
 
 def record_of(run: Settings) -> Path | None:
