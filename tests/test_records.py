@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from conftest import PROJECT
 
 from replication.runs.map import map_runs
 from replication.runs.parameters import resolve
@@ -46,6 +47,26 @@ def test_a_record_has_no_weights_to_start_from(recorded):
     tuned = replace(recorded[0], strategy="fine-tuning", known_share=0.2, epochs=1, pretrained=(recorded[0],))
     map_runs([recorded[0], tuned], jobs=1, use_records=True)
     assert folder_of(recorded[0]).exists() and folder_of(tuned).exists()
+
+
+def test_a_release_is_compared_with_the_one_before(home, monkeypatch):
+    """Runs that are in both are paired by what decides their training, whatever else they record."""
+    monkeypatch.syspath_prepend(PROJECT / "tools")
+    import reruns
+
+    before, now = home / "reruns", home / "records"
+    for folder, seed, recall, step, more in (
+        (before, 1, 0.1, 100, {}), (before, 2, 0.3, 100, {}), (before, 3, 0.9, 100, {}),
+        (now, 1, 0.2, 100, {"diagnostics": True}), (now, 2, 0.3, 200, {}), (now, 4, 0.9, 100, {}),
+    ):  # fmt: skip
+        run = folder / str(seed)
+        run.mkdir(parents=True)
+        settings = dict(backbone="GMF", method="CE", seed=seed, dose=None) | more
+        (run / "run.json").write_text(json.dumps({"settings": settings, "selected_step": step}))
+        (run / "metrics.csv").write_text(f"part,users,metric,k,value,n_users\ntest,all,recall,20,{recall},5\n")
+    (row,) = reruns.compared(reruns.means(before), reruns.means(now)).to_dict("records")
+    assert (row["runs"], row["same step"]) == (2, 1)
+    assert row["before"] == pytest.approx(0.2) and row["change"] == pytest.approx(0.05)
 
 
 def test_default_computes(recorded):
