@@ -50,6 +50,17 @@ class Grids(BaseModel):
     beta: list[NotNegative] = []
 
 
+class Fair(BaseModel):
+    """What 08_fair_fight trains with, chosen by ``tools/tune.py --fair``: backbone -> value; ``lr`` names its backbones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    splits: list[Whole] = []  # seeds of random splits, one run each; []: the split of the data set, with its seeds
+    lr: dict[str, Positive] = {}
+    max_drop_rate: dict[str, Share] = {}
+    ramp_steps: dict[str, Whole] = {}
+    beta: dict[str, NotNegative] = {}
+
+
 class DataParameters(BaseModel):
     """The data of 01."""
 
@@ -112,7 +123,13 @@ class ExtraFeedbackParameters(BaseModel):
     lambdas: list[Unit] = _about("weights of the own score to choose from", [0.0, 0.5, 1.0])
 
 
-class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
+class FairParameters(BaseModel):
+    """The runs of 08."""
+
+    fair: Fair = _about("splits and tuned options; {}: no such study", Fair())
+
+
+class Parameters(FairParameters, ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
     """All parameters of a data set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -258,9 +275,11 @@ def _read_yaml(text: str, where: object) -> Any:
 def described() -> list[tuple[str, str, str, str]]:
     """Name, type, default (empty where the file must say it) and meaning of every parameter, group by group."""
     rows = []
-    for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters):
+    for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters, FairParameters):
         for name, field in group.model_fields.items():
-            default = "" if field.is_required() else json.dumps({} if name == "grids" else field.default)
+            default = (
+                "" if field.is_required() else json.dumps({} if isinstance(field.default, BaseModel) else field.default)
+            )
             rows.append((name, group.__annotations__[name], default, field.description))
     return rows
 
@@ -285,7 +304,7 @@ def _told(error: ValidationError) -> list[str]:
         if not key:  # several parameters together
             lines[place] = str(one["ctx"]["error"])
         elif one["type"] == "extra_forbidden":
-            known = Grids.model_fields if inner else Parameters.model_fields
+            known = {"grids": Grids, "fair": Fair}[key].model_fields if inner else Parameters.model_fields
             names = ", ".join(sorted(set(known) - {"dataset"}))
             lines[place] = f"unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
         elif one["type"] == "missing":

@@ -48,6 +48,9 @@ class Settings:
     strategy: str | None = None  # what is done with known true positives (methods/known_positives.py)
     known_share: float | None = None  # and how many are known
     known_weight: float | None = None  # weighted: what a known one counts, in others
+    split_seed: int | None = None  # of another random split of the same interactions
+    patience: int | None = None  # select by noisy validation Recall, stop after so many points without a better one
+    knows_validation: bool | None = None  # controls judge validation rows by what they know of training rows
     threads: int = 1
     device: str = "cpu"
     pretrained: tuple["Settings", ...] = ()  # what it starts from: NeuMF-pre's halves, or a first stage
