@@ -9,9 +9,9 @@ that no table reports, and judged by the mean validation Recall at the larger K,
 validation loss selects: noisy validation interactions, training items masked. Test data play no part. Writes every
 candidate to results/<dataset>/tuning.csv and prints the best ones for params/<dataset>.yaml. Finished runs are kept.
 
-``--fair`` chooses for 08_fair_fight, with as many trials for each loss: CE's learning rate first, then T-CE's and R-CE's
-options at that rate, on two further splits (seeds, where the data come split), by the validation Recall at the step that
-this very Recall selects, each run trained until it turns. It writes tuning_fair.csv.
+``--fair`` chooses for 08_fair_fight: CE's learning rate first, then T-CE's and R-CE's options at that rate, with as many
+trials for each loss; on two further splits (seeds, where the data come split); by the validation Recall at the step
+that this very Recall selects, each run trained until it turns. It writes tuning_fair.csv.
 
 ``--fine-tuning`` chooses fine_tuning_lr in the same way, for CE with the share of 06_extra_feedback that all losses
 share, and writes tuning_fine_tuning.csv. How long it trains needs no choice: each run keeps its best step on
@@ -21,6 +21,7 @@ validation.
 import argparse
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from denoise_lib.files import replacing
@@ -36,11 +37,6 @@ from replication.support import paths
 RATES = (1e-5, 1e-4, 1e-3)  # Adam's of fine-tuning; in the first stage it is 1e-3
 SEEDS = [1, 2]
 FAIR_SEEDS = [101, 102]  # of splits, or of runs where the data come split
-FAIR_TRIALS = {  # 15 of each loss
-    "CE": {"lr": (1e-4, 1.5e-4, 2e-4, 3e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1e-2)},
-    "T-CE": METHODS["T-CE"].grid,
-    "R-CE": {"beta": (0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)},
-}
 SETTING = ["backbone", "method", "max_drop_rate", "ramp_steps", "beta", "lr"]
 
 
@@ -65,6 +61,19 @@ def fine_tuning_candidates(parameters: Parameters) -> list[Settings]:
     return [run for run in planned if run.strategy == "fine-tuning" and run.pretrained[0].method == "CE"]
 
 
+def fair_trials(parameters: Parameters, backbone: str) -> dict[str, list[dict]]:
+    """As many trials for each loss as T-CE has drop rates and ramps that a run completes: CE's learning rates and R-CE's
+    exponents, at equal ratios."""
+    longest = fair.LONGEST * n_steps(plan(["CE"], parameters.having(backbones=[backbone]))[0])
+    rates, ramps = METHODS["T-CE"].grid.values()
+    truncated = [dict(max_drop_rate=rate, ramp_steps=ramp) for rate, ramp in product(rates, ramps) if ramp < longest]
+    spaced = {
+        name: [{name: float(f"{value:.2g}")} for value in np.geomspace(*ends, len(truncated))]
+        for name, ends in {"lr": (2e-4, 1e-2), "beta": (0.02, 1.0)}.items()
+    }
+    return {"CE": spaced["lr"], "T-CE": truncated, "R-CE": spaced["beta"]}
+
+
 def fair_runs(parameters: Parameters, jobs) -> list[Run]:
     """All trials of the fair study, CE's of each backbone before those that take its learning rate."""
     splits = FAIR_SEEDS if parameters.fair.splits else []
@@ -74,10 +83,8 @@ def fair_runs(parameters: Parameters, jobs) -> list[Run]:
         trials = [
             run
             for backbone, method in product(parameters.backbones, losses)
-            for values in product(*FAIR_TRIALS[method].values())
-            for run in fair.of_backbone(
-                studied, backbone, [method], **{"lr": rates.get(backbone)} | dict(zip(FAIR_TRIALS[method], values))
-            )
+            for options in fair_trials(parameters, backbone)[method]
+            for run in fair.of_backbone(studied, backbone, [method], **({"lr": rates.get(backbone)} | options))
         ]
         finished += map_runs(trials, jobs, label=f"tuning {' and '.join(losses)}")
         rates = best_of(pd.DataFrame([judged(run, k) for run in finished]), k).reset_index().set_index("backbone")["lr"]

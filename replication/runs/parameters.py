@@ -51,7 +51,7 @@ class Grids(BaseModel):
 
 
 class Fair(BaseModel):
-    """What 08_fair_fight trains with, chosen by ``tools/tune.py --fair``: backbone -> value; ``lr`` names its backbones."""
+    """What 08_fair_fight trains with, chosen by ``tools/tune.py --fair``: backbone -> value; ``lr`` has its backbones."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     splits: list[Whole] = []  # seeds of random splits, one run each; []: the split of the data set, with its seeds
@@ -89,6 +89,9 @@ class RunParameters(BaseModel):
     eval_every: Count = _about("optimizer steps between evaluation points", 100)
     top_k: list[Count] = _about("cut-offs of the metrics, in items", [5, 20])
     test_curve: bool = _about("record test metrics at every evaluation point, for analysis only", True)
+    curve_users: Count | None | dict[str, Count | None] = _about(
+        "users ranked at each point, a sample; null: all", None
+    )
     max_drop_rate: Share | dict[str, Share] = _about("T-CE: share of the batch dropped after the ramp", 0.1)
     ramp_steps: Whole | dict[str, Whole] = _about("T-CE: optimizer steps to the maximum", 5_000)
     beta: NotNegative | dict[str, NotNegative] = _about("R-CE: exponent of the weight", 0.25)
@@ -159,7 +162,7 @@ class Parameters(FairParameters, ExtraFeedbackParameters, DiagnosticsParameters,
                 if not values or len(set(values)) < len(values):
                     raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
         for backbone in self.all_backbones():
-            for name in ("seeds", "epochs", "ramp_steps", "beta"):
+            for name in ("seeds", "epochs", "curve_users", "ramp_steps", "beta"):
                 self.value(name, backbone)
             drop_rate = self.value("max_drop_rate", backbone)
             if drop_rate * (1 + self.n_negatives) >= 1:

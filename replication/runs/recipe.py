@@ -16,7 +16,7 @@ from replication.methods import METHODS
 from replication.methods.known_positives import ON_KNOWN, known_positives, known_weights, weighted_cross_entropy
 from replication.methods.method import row_values
 from replication.methods.noise import clean_part, with_false_positives
-from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics
+from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics, where_the_hits_are
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.support.environment import environment
@@ -57,9 +57,9 @@ def train(
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
     valid_values = row_values(trained_on.valid, trained_on) if run.knows_validation and values is not None else None
-    probes = test_metrics(split, run.top_k) if run.test_curve else None
+    probes = test_metrics(split, run.top_k, run.curve_users) if run.test_curve else None
     if run.diagnostics:
-        probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+        probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops, run.curve_users)
     same = ("seed", "batch_size", "lr", "n_negatives", "eval_every", "protocol")
     try:
         with torch_threads(run.threads):
@@ -81,6 +81,8 @@ def train(
             )
             trained = time.perf_counter()
             metrics, per_user = final_metrics(model, split, run.top_k)
+            if run.patience:
+                metrics = pd.concat([metrics, where_the_hits_are(model, split, run.top_k)], ignore_index=True)
     except Exception as error:
         if files := [source.file for source in (run.method_source, run.backbone_source) if source]:
             cause = str(error).partition("\n")[0]

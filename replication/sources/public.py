@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from denoise_lib.data import FILES, Split, load_split, save_split, split_ratings
+from denoise_lib.data import FILES, Split, load_split, read_part, save_split, split_ratings
 from denoise_lib.files import replacing
 from replication.sources.fetch import download, first_that_works, from_wheel, from_zip, git_blob_id, sha256
 from replication.support import paths
@@ -64,7 +64,8 @@ def ensure(name: str) -> None:
         frame, clean_from, origin = RATED[name](name)
         save_split(replace(split_ratings(frame, clean_from=clean_from, seed=SPLIT_SEED), name=name), folder)
     else:
-        origin = (_published if name in CATALOGUE else _placed_by_hand)(name, folder)
+        made_here = {"yelp_small": _yelp_small}
+        origin = made_here.get(name, _published if name in CATALOGUE else _placed_by_hand)(name, folder)
     with replacing(folder / "card.json") as temporary:
         temporary.write_text(json.dumps(origin, indent=2) + "\n")
 
@@ -156,42 +157,63 @@ RATED = {"toy": _toy, "ml100k": _movielens}  # split here, at random
 
 
 def _published(name: str, folder: Path) -> dict:
-    """An authors' split: each file from the folder or a mirror, identified by its git blob id.
+    """An authors' split: each file from the folder or a mirror."""
+    return _card({part: _published_file(name, part) for part in FILES}, name)
 
-    A file in the folder whose id differs from the published one is accepted, with a warning in the card.
-    """
-    about = CATALOGUE[name]
-    notice = (
+
+def _card(found: dict[str, tuple[str, str]], name: str) -> dict:
+    """What is recorded of published files, each with its origin and a warning where it is not the published one."""
+    origins = {FILES[part].format(name): origin for part, (origin, _) in found.items()}
+    return {**origins, "warnings": [warning for _, warning in found.values() if warning], "notice": _notice(name)}
+
+
+def _notice(name: str) -> str:
+    return (
         f"{name}: the split published with the paper, in a repository without an open licence; not redistributed here. "
-        f"Cite the paper and {about['cite']} [citation from memory]."
+        f"Cite the paper and {CATALOGUE[name]['cite']} [citation from memory]."
     )
-    warned, origins = [], {}
-    for part, blob in about["git_blobs"].items():
-        file = folder / FILES[part].format(name)
-        if file.is_file():
-            found = git_blob_id(file.read_bytes())
-            origins[file.name] = f"placed by hand, git blob {found}"
-            if found != blob:
-                blobs = f"git blob {found[:10]}, published {blob[:10]}"
-                warned.append(f"{file.name} is not the published file ({blobs})")
-            continue
-        urls = [f"{mirror}/{file.name}" for mirror in about["mirrors"]]
-        content, origins[file.name] = first_that_works(
-            {url: partial(download, url) for url in urls},
-            digest=git_blob_id,
-            expected=blob,
-            notice=notice,
-            by_hand=f"Place the file at {file}.",
-        )
-        try:
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:  # a full disk, above all
-            raise ValueError(
-                f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
-                "DENOISE_HOME to another disk, and start again. The files that are whole stay."
-            ) from None
-    return {**origins, "warnings": warned, "notice": notice}
+
+
+def _published_file(name: str, part: str) -> tuple[str, str]:
+    """Origin of a file of an authors' split, which is on disk afterwards, and a warning where it is another one.
+
+    The published files are known by their git blob ids. A file in the folder with another id is accepted.
+    """
+    about, file = CATALOGUE[name], paths.data(name) / FILES[part].format(name)
+    blob = about["git_blobs"][part]
+    if file.is_file():
+        found = git_blob_id(file.read_bytes())
+        blobs = f"git blob {found[:10]}, published {blob[:10]}"
+        warning = "" if found == blob else f"{file.name} is not the published file ({blobs})"
+        return f"placed by hand, git blob {found}", warning
+    content, origin = first_that_works(
+        {url: partial(download, url) for url in [f"{mirror}/{file.name}" for mirror in about["mirrors"]]},
+        digest=git_blob_id,
+        expected=blob,
+        notice=_notice(name),
+        by_hand=f"Place the file at {file}.",
+    )
+    try:
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:  # a full disk, above all
+        raise ValueError(
+            f"{file} cannot be written: {error.strerror}. It takes {len(content):,} bytes; make room, or set "
+            "DENOISE_HOME to another disk, and start again. The files that are whole stay."
+        ) from None
+    return origin, ""
+
+
+def _yelp_small(name: str, folder: Path) -> dict:
+    """The paper's Yelp without its large train file: the first row of each pair of its validation part is a row of train
+    or, one of ten at random, of valid; its test part is the test part."""
+    found = {part: _published_file("yelp", part) for part in ("valid", "test")}
+    rows, test = (read_part(paths.data("yelp") / FILES[part].format("yelp")) for part in found)
+    whole = Split(name, *sizes("yelp"), rows, rows, test).without_duplicates()
+    is_valid = np.random.default_rng(SPLIT_SEED).permutation(len(whole.train)) < len(whole.train) // 10
+    save_split(replace(whole, train=whole.train[~is_valid], valid=whole.train[is_valid]), folder)
+    made = {"source": "valid and test of the published Yelp", "split": "90/10 over the rows of valid"}
+    return made | {"split_seed": SPLIT_SEED} | _card(found, "yelp")
 
 
 def _placed_by_hand(name: str, folder: Path) -> dict:
