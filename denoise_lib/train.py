@@ -45,7 +45,6 @@ def fit(
     lr: float = 0.001,
     n_negatives: int = 1,
     eval_every: int = 100,
-    valid_loss_fn: Callable[[Tensor, Tensor, int], Tensor] | None = None,
     select_by: str = "valid_loss",
     probes: dict[str, Callable[[nn.Module, int], float]] | None = None,
     row_values: np.ndarray | None = None,
@@ -68,7 +67,7 @@ def fit(
 
     Args:
         model: ``model(users, items) -> logits``; it holds the initial weights.
-        split: ``split.train`` is trained on, ``split.valid`` gives the validation loss.
+        split: ``split.train`` is trained on, ``split.valid`` gives the validation loss, by ``loss_fn`` too.
         loss_fn: ``(logits, labels, step) -> scalar``; with ``row_values``, ``(logits, labels, step, values)``.
         epochs: passes over the training data; 0 leaves the model as it is, with an empty history and step -1.
         seed: non-negative integer.
@@ -76,15 +75,14 @@ def fit(
         lr: learning rate of the optimizer.
         n_negatives: sampled negatives per positive.
         eval_every: steps between evaluation points.
-        valid_loss_fn: ``(logits, labels, step) -> scalar``; None takes ``loss_fn``, each method's own loss.
         select_by: ``"valid_loss"`` or the name of a probe; the lowest value wins, the highest where the name starts
             with ``recall`` or ``ndcg``, the earliest among equals.
         probes: name -> function of (model, step), called in evaluation mode at each evaluation point.
         row_values: float ``(len(split.train),)`` or ``(len(split.train), c)``, handed to ``loss_fn`` batch by batch; 0
             for negatives.
         valid_values: the same of ``split.valid``, for validation; None: 0 there.
-        patience: training stops at a point, but not before step ``least_steps``, where neither ``select_by`` nor the
-            validation loss has been better than before for so many points; None: it never does.
+        patience: from step ``least_steps`` on, training stops once neither ``select_by`` nor the validation loss has
+            been better than before for so many points; None: it never does.
         observed: the interactions that are never drawn as negatives; None takes ``split.train``.
         checkpoint: file to continue from and to save to, at most once a minute. A run that was stopped and is started
             again with the same arguments ends with the same bits. Whoever passes it deletes it afterwards. Where it
@@ -115,62 +113,54 @@ def fit(
         return History(pd.DataFrame(columns=["step", "epoch", "train_loss", "valid_loss", *probes]), -1)
     device = next(model.parameters()).device
     observed_pairs = split.matrix(split.train if observed is None else observed)
-    valid_values = None if valid_loss_fn else valid_values
     draw, n_at_once = _validation(protocol, split, observed_pairs, n_negatives, seed, batch_size, valid_values)
     in_epoch = steps_per_epoch(len(split.train), n_negatives, batch_size)
     n_steps = epochs * in_epoch
     generator = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
-    sign = -1 if select_by.startswith(("recall", "ndcg")) else 1
-    signs, has_turned = {"valid_loss": 1, select_by: sign}, False
-
+    signs = {"valid_loss": 1, select_by: -1 if select_by.startswith(("recall", "ndcg")) else 1}
     running_loss = torch.zeros((), device=device)
-    steps_since_point = 0
     model.train()
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), optimizer_for(model, optimizer, batch_size, lr) as optimizer:
         state = Checkpoint(checkpoint, model, optimizer, key=[seed, n_steps, batch_size, lr, n_negatives, eval_every])
         points, best = state.points, state.best
-        for epoch in range(state.next_step // in_epoch, epochs):
-            rows = _epoch_rows(split.train, observed_pairs, n_negatives, row_values, seed, epoch, device)
-            step_seeds = np.random.SeedSequence([seed, epoch, 0, STEP]).generate_state(in_epoch).tolist()
-            for batch in range(max(0, state.next_step - epoch * in_epoch), in_epoch):
-                step = epoch * in_epoch + batch
-                end = (batch + 1) * batch_size if batch < in_epoch - 1 else None
-                users, items, labels, *values = (column[batch * batch_size : end] for column in rows)
-                generator.manual_seed(step_seeds[batch])  # of dropout, corruption, random drops
-                optimizer.zero_grad()
-                loss = loss_fn(model(users, items), labels, step, *values)
-                loss.backward()
-                optimizer.step()
-                running_loss += loss.detach()
-                steps_since_point += 1
+        for step in range(state.next_step, n_steps):
+            epoch, batch = divmod(step, in_epoch)
+            if batch == 0 or step == state.next_step:
+                rows = _epoch_rows(split.train, observed_pairs, n_negatives, row_values, seed, epoch, device)
+                step_seeds = np.random.SeedSequence([seed, epoch, 0, STEP]).generate_state(in_epoch).tolist()
+            end = (batch + 1) * batch_size if batch < in_epoch - 1 else None
+            users, items, labels, *values = (column[batch * batch_size : end] for column in rows)
+            generator.manual_seed(step_seeds[batch])  # of dropout, corruption, random drops
+            optimizer.zero_grad()
+            loss = loss_fn(model(users, items), labels, step, *values)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.detach()
 
-                is_point = step > 0 and step % eval_every == 0
-                if not is_point and (points or step < n_steps - 1):
-                    continue
-                model.eval()
-                if isinstance(optimizer, LazyAdam):
-                    optimizer.catch_up()  # score_items reads whole tables
-                with torch.no_grad():
-                    valid_loss = _valid_loss(model, valid_loss_fn or loss_fn, draw(epoch, step), n_at_once, step)
-                    measured = {name: float(probe(model, step)) for name, probe in probes.items()}
-                model.train()
-                train_loss = running_loss.item() / steps_since_point
-                points.append(dict(step=step, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, **measured))
-                value = sign * points[-1][select_by]
-                if math.isnan(value):
-                    raise FloatingPointError(f"{select_by} is NaN at step {step}: training diverged; lower lr ({lr})")
-                if not best or value < best["value"]:
-                    best.update(value=value, step=step, weights={k: v.clone() for k, v in model.state_dict().items()})
-                running_loss.zero_()
-                steps_since_point = 0
-                has_turned = patience and step >= least_steps and _has_turned(points, signs, patience)
-                if not has_turned:
-                    state.save(step + 1)
-                if progress:
-                    progress(step, n_steps, valid_loss)
-                if has_turned:
-                    break
+            is_point = step > 0 and step % eval_every == 0
+            if not is_point and (points or step < n_steps - 1):
+                continue
+            model.eval()
+            if isinstance(optimizer, LazyAdam):
+                optimizer.catch_up()  # score_items reads whole tables
+            with torch.no_grad():
+                valid_loss = _valid_loss(model, loss_fn, draw(epoch, step), n_at_once, step)
+                measured = {name: float(probe(model, step)) for name, probe in probes.items()}
+            model.train()
+            train_loss = running_loss.item() / (step - points[-1]["step"] if points else step + 1)
+            running_loss.zero_()
+            points.append(dict(step=step, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, **measured))
+            value = signs[select_by] * points[-1][select_by]
+            if math.isnan(value):
+                raise FloatingPointError(f"{select_by} is NaN at step {step}: training diverged; lower lr ({lr})")
+            if not best or value < best["value"]:
+                best.update(value=value, step=step, weights={k: v.clone() for k, v in model.state_dict().items()})
+            has_turned = patience and step >= least_steps and _has_turned(points, signs, patience)
+            if not has_turned:
+                state.save(step + 1)
+            if progress:
+                progress(step, n_steps, valid_loss)
             if has_turned:
                 break
     model.load_state_dict(best["weights"])

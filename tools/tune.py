@@ -9,8 +9,8 @@ that no table reports, and judged by the mean validation Recall at the larger K,
 validation loss selects: noisy validation interactions, training items masked. Test data play no part. Writes every
 candidate to results/<dataset>/tuning.csv and prints the best ones for params/<dataset>.yaml. Finished runs are kept.
 
-``--fair`` chooses for 08_fair_fight: CE's learning rate first, then T-CE's and R-CE's options at that rate, with as many
-trials for each loss; on two further splits (seeds, where the data come split); by the validation Recall at the step
+``--fair`` chooses for 08_fair_fight: CE's learning rate first, then T-CE's and R-CE's options at that rate, with as
+many trials for each loss; on two further splits (seeds, where the data come split); by the validation Recall at the step
 that this very Recall selects, each run trained until it turns. It writes tuning_fair.csv.
 
 ``--fine-tuning`` chooses fine_tuning_lr in the same way, for CE with the share of 06_extra_feedback that all losses
@@ -62,8 +62,8 @@ def fine_tuning_candidates(parameters: Parameters) -> list[Settings]:
 
 
 def fair_trials(parameters: Parameters, backbone: str) -> dict[str, list[dict]]:
-    """As many trials for each loss as T-CE has drop rates and ramps that a run completes: CE's learning rates and R-CE's
-    exponents, at equal ratios."""
+    """As many trials for each loss as T-CE has drop rates and ramps that a run completes: CE's learning rates and
+    R-CE's exponents, at equal ratios."""
     longest = fair.LONGEST * n_steps(plan(["CE"], parameters.having(backbones=[backbone]))[0])
     rates, ramps = METHODS["T-CE"].grid.values()
     truncated = [dict(max_drop_rate=rate, ramp_steps=ramp) for rate, ramp in product(rates, ramps) if ramp < longest]

@@ -51,7 +51,7 @@ class Grids(BaseModel):
 
 
 class Fair(BaseModel):
-    """What 08_fair_fight trains with, chosen by ``tools/tune.py --fair``: backbone -> value; ``lr`` has its backbones."""
+    """What 08_fair_fight trains with, by ``tools/tune.py --fair``: backbone -> value; ``lr`` has all its backbones."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     splits: list[Whole] = []  # seeds of random splits, one run each; []: the split of the data set, with its seeds

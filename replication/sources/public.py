@@ -205,8 +205,8 @@ def _published_file(name: str, part: str) -> tuple[str, str]:
 
 
 def _yelp_small(name: str, folder: Path) -> dict:
-    """The paper's Yelp without its large train file: the first row of each pair of its validation part is a row of train
-    or, one of ten at random, of valid; its test part is the test part."""
+    """The paper's Yelp without its large train file: the first row of each pair of its validation part is a row of
+    train or, one of ten at random, of valid; its test part is the test part."""
     found = {part: _published_file("yelp", part) for part in ("valid", "test")}
     rows, test = (read_part(paths.data("yelp") / FILES[part].format("yelp")) for part in found)
     whole = Split(name, *sizes("yelp"), rows, rows, test).without_duplicates()

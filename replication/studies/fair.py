@@ -160,7 +160,7 @@ def where_it_lies(runs: list[Run], k: int) -> pd.DataFrame:
 
 
 def dropped_by_tenth(runs: list[Run]) -> pd.DataFrame:
-    """``backbone, method, tenth, share``: of all that a method has dropped, how much lay in each tenth of popularity."""
+    """``backbone, method, tenth, share``: the shares of a method's drops in each tenth of popularity."""
     frames = []
     for run in runs:
         if "dropped_tenth_1" in run.history:
