@@ -60,7 +60,7 @@ def points(runs: list[Run], k: int) -> pd.DataFrame:
         same = min(of_ce[run.settings.backbone, run.settings.seed], history.index[-1])
         steps = {FAIR_RULE: step, OWN_RULE: history["valid_loss"].idxmin(), SAME_STEP: same}
         rows = [
-            dict(rule=rule, step=at, precision=_precision(history[:at]))
+            dict(rule=rule, step=at, precision=_precision(history.loc[:at]))
             | {metric: history.loc[at, f"{metric}_{k}_test"] for metric in PAPER_METRICS}
             for rule, at in steps.items()
         ]
