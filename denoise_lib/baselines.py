@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from denoise_lib.data import Interactions, Split
-from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, validation_sample
+from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, sample_of_users
 
 NEIGHBOURS = (10, 20, 50, 100, 200, 500, 1000)
 REGULARISATION = (10, 30, 100, 300, 1000, 3000)
@@ -116,7 +116,7 @@ def baselines(split: Split, ks) -> pd.DataFrame:
 def _models(split: Split, ks):
     """(method, setting, model) of each baseline, one after another, since each may need much memory."""
     interactions = split.matrix(split.train)
-    task = ranking_task(split, validation_sample(split), [split.train])
+    task = ranking_task(split, sample_of_users(split.valid), [split.train])
     yield "MostPop", "", MostPop(split.n_items, split.train)
     yield "MostPop (train + valid)", "", MostPop(split.n_items, split.train, split.valid)
     n, model = _best(interactions, cosine_weights, NEIGHBOURS, task, ks)

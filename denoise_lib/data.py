@@ -95,7 +95,7 @@ def load_split(folder: str | Path, name: str, n_users: int | None = None, n_item
             than 0 or 1, or an empty part; the message names file, line, field and remedy.
     """
     folder = Path(folder)
-    parts = {part: _read_part(folder / pattern.format(name)) for part, pattern in FILES.items()}
+    parts = {part: read_part(folder / pattern.format(name)) for part, pattern in FILES.items()}
     sizes = []
     for field, declared in (("users", n_users), ("items", n_items)):
         ids = {part: getattr(rows, field) for part, rows in parts.items()}
@@ -120,7 +120,7 @@ def save_split(split: Split, folder: str | Path) -> None:
             pd.DataFrame(np.column_stack(columns)).to_csv(temporary, sep="\t", header=False, index=False)
 
 
-def _read_part(path: Path) -> Interactions:
+def read_part(path: Path) -> Interactions:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: place it there; ./run_all.sh gets or makes those that it knows.")
     try:

@@ -156,10 +156,10 @@ def evaluate(model, task: RankingTask, ks: Sequence[int]) -> dict[str, np.ndarra
     return per_user_metrics(rank_items(model, task.users, task.seen, max(ks)), task.ground_truth, ks)
 
 
-def validation_sample(split: Split) -> Interactions:
-    """The validation rows of at most ``VALIDATION_USERS`` users, drawn with a fixed seed: ranking tens of thousands of
-    them with NeuMF would take a third of a run, for numbers that no table of results uses."""
-    users = np.unique(split.valid.users)
-    if len(users) > VALIDATION_USERS:
-        users = np.random.default_rng(0).choice(users, VALIDATION_USERS, replace=False)
-    return split.valid[np.isin(split.valid.users, users)]
+def sample_of_users(part: Interactions, n_users: int = VALIDATION_USERS) -> Interactions:
+    """The rows of at most so many of a part's users, drawn with a fixed seed: ranking tens of thousands of them with
+    NeuMF at every evaluation point would take longer than training."""
+    users = np.unique(part.users)
+    if len(users) > n_users:
+        users = np.random.default_rng(0).choice(users, n_users, replace=False)
+    return part[np.isin(part.users, users)]

@@ -191,11 +191,8 @@ class NeuMF(nn.Module):
     def score_items(self, users: Tensor) -> Tensor:
         h_product, h_tower = self.output.weight[0].chunk(2)  # (dim,) each
         product = (self.user_gmf(users) * h_product) @ self.item_gmf.weight.T  # (U, I)
-        return (
-            product
-            + _score_with_tower(self.hidden, h_tower, self.user_mlp(users), self.item_mlp.weight)
-            + self.output.bias
-        )
+        tower = _score_with_tower(self.hidden, h_tower, self.user_mlp(users), self.item_mlp.weight)
+        return product + tower + self.output.bias
 
 
 class CDAE(nn.Module):

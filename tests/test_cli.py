@@ -57,10 +57,10 @@ def test_help_and_list(home, capsys):
 
 def test_full_plans_no_run_twice():
     assert [name[:2] for name in cli.MAIN] == ["01", "02", "03", "04"]
-    assert [name[:2] for name in cli.FULL] == ["01", "02", "03", "04", "05", "06"]
-    assert all(name in paths.NOTEBOOKS for name in cli.FULL)
+    assert [cli.STUDIES[name][0][:2] for name in cli.STUDIES] == ["05", "06", "08"]
+    assert {*cli.MAIN, *(notebook for notebook, _ in cli.STUDIES.values())} < set(paths.NOTEBOOKS)
     values = resolve("toy")
-    main, everything = cli._planned(values, full=False), cli._planned(values, full=True)
+    main, everything = cli._planned(values), cli._planned(values, studies=cli.FULL)
     assert len(main) == 27 and len(everything) == len(set(everything))
     recorded = {replace(run, diagnostics=None) for run in everything}
     assert set(main) < recorded and len(recorded) == len(everything)  # none is planned twice, once with diagnostics
@@ -168,7 +168,7 @@ def test_a_notebook_that_fails_takes_no_other_with_it(home, monkeypatch, capsys)
     monkeypatch.setattr(cli, "wait", wait)
     monkeypatch.setattr(cli.run_map, "map_runs", lambda *_: None)
     public.ensure("toy")
-    assert cli._replicate(resolve("toy"), {}, False, ["toy"]) is False
+    assert cli._replicate(resolve("toy"), {}, True, [], ["toy"]) is False
     assert executed[0] == "01_data" and sorted(executed) == ["01_data", "03_rce", "04_tables"]
     errors = capsys.readouterr().err
     assert (

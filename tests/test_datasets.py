@@ -35,7 +35,7 @@ def test_toy_is_the_same_everywhere(home):
 
 
 def test_an_unknown_name(home):
-    with pytest.raises(ValueError, match="toy, ml100k, adressa"):
+    with pytest.raises(ValueError, match="toy, ml100k, yelp_small, adressa"):
         public.load("movielens")
 
 

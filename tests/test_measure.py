@@ -10,7 +10,8 @@ from replication.runs.measure import DropCounter, probes
 
 LABELS = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])
 IS_FALSE = torch.tensor([0.0, 1, 0, 1, 0, 0, 0, 0])
-VALUES = torch.stack([torch.ones(8), IS_FALSE], dim=1)
+TENTHS = torch.tensor([1.0, 3, 3, 10, 0, 0, 0, 0])
+VALUES = torch.stack([torch.ones(8), IS_FALSE, TENTHS], dim=1)
 
 
 def test_probes_share_one_measurement_of_a_model_at_a_step():
@@ -47,15 +48,17 @@ class TestDropCounter:
         drops.add(torch.tensor([1, 2, 6]), LABELS, VALUES)  # position 6 is a negative and no positive
         drops.add(torch.tensor([3]), LABELS, VALUES)
         expected = dict(drop_precision=2 / 3, drop_recall=2 / 4, drop_share=3 / 8, false_share=4 / 8)
-        assert drops.read() == pytest.approx(expected)
-        assert all(np.isnan(value) for value in drops.read().values()), "reading starts anew"
+        of_tenths = {f"dropped_tenth_{tenth}": {3: 2, 10: 1}.get(tenth, 0) for tenth in range(1, 11)}
+        assert drops.read() == pytest.approx(expected | of_tenths)
+        again = drops.read()
+        assert np.isnan([again[name] for name in expected]).all() and not any(again[name] for name in of_tenths)
 
     def test_random_drop_lies_in_its_binomial_band(self):
         rng, drops = np.random.default_rng(0), DropCounter()
         n_batches, n_positives = 200, 512
         labels = (torch.arange(1024) < n_positives).float()
         for _ in range(n_batches):
-            values = torch.zeros(1024, 2)
+            values = torch.zeros(1024, 3)
             values[:n_positives, 1] = torch.from_numpy(rng.random(n_positives) < 0.2)
             keys = METHODS["random-drop"].drop_keys(torch.zeros(1024), values, 1 - torch.rand(1024))
             drops.add(dropped_samples(keys, labels, 0.1), labels, values)

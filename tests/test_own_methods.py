@@ -94,12 +94,12 @@ def test_the_other_rows_are_those_of_a_call_without(called, home, data):
 
 def test_full_has_them_in_the_controls_and_no_other_study(home, data):
     resolved = parameters.resolve("toy", SMALL | {"own_methods": [LOSSES], "own_backbones": [LIGHTGCN]})
-    runs = [run for run in cli._planned(resolved, full=True) if run.diagnostics]
+    runs = [run for run in cli._planned(resolved, studies=cli.FULL) if run.diagnostics]
     assert {run.method for run in runs} == {*PAPER, *OWN, *CONTROLS}
     assert {(run.backbone, run.seed) for run in runs} == {
         (name, seed) for name in ("GMF", "LightGCN") for seed in (1, 2)
     }
-    others = [run for run in cli._planned(resolved, full=True) if run.strategy or run.dose is not None]
+    others = [run for run in cli._planned(resolved, studies=cli.FULL) if run.strategy or run.dose is not None]
     assert others and not any(run.method in OWN or run.backbone == "LightGCN" for run in others)
 
 

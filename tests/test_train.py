@@ -141,8 +141,13 @@ def test_probes_see_evaluation_mode(split):
     assert modes and not any(modes)
 
 
-def test_the_validation_loss_can_be_another(split):
-    history = fit(gmf(split), split, ce, valid_loss_fn=lambda logits, labels, step: torch.tensor(100.0 - step), **SMALL)
+def ce_that_falls(logits, labels, step):
+    """Cross-entropy in training, and in validation a loss that falls with the steps."""
+    return ce(logits, labels, step) if torch.is_grad_enabled() else torch.tensor(100.0 - step)
+
+
+def test_the_least_validation_loss_selects(split):
+    history = fit(gmf(split), split, ce_that_falls, **SMALL)
     assert history.frame["valid_loss"].tolist() == [96, 92, 88, 84, 80, 76] and history.selected_step == 24
 
 
@@ -300,6 +305,58 @@ def assert_continues(split, file, monkeypatch, make, stop_at, options) -> None:
     assert_same(weights(whole), weights(continued))
 
 
+PATIENT = dict(epochs=9, seed=1, batch_size=64, eval_every=4, lr=0.05)
+
+
+def points_until_turned(frame, patience: int, least_steps: int = 0) -> int:
+    """By the definition, point by point."""
+    for n in range(1, len(frame) + 1):
+        best = frame["valid_loss"][:n].idxmin()
+        if frame["step"][n - 1] >= least_steps and n - 1 - best >= patience:
+            return n
+    return len(frame)
+
+
+@pytest.mark.parametrize("patience, least_steps", [(1, 0), (3, 0), (1, 60), (99, 0)])
+def test_training_stops_once_it_has_turned(split, patience, least_steps):
+    expected = fit(gmf(split), split, ce, **PATIENT).frame
+    n = points_until_turned(expected, patience, least_steps)
+    assert (n < len(expected)) == (patience < 99) and (n >= 15) == (least_steps > 0 or patience == 99)
+    history = fit(gmf(split), split, ce, patience=patience, least_steps=least_steps, **PATIENT)
+    assert history.frame.equals(expected[:n])
+
+
+def test_what_selects_must_have_turned_too(split):
+    """A probe that is best at the end holds on, though the validation loss has turned long before."""
+    rises = {"recall_5_valid": lambda model, step: step}
+    history = fit(gmf(split), split, ce, patience=1, select_by="recall_5_valid", probes=rises, **PATIENT)
+    assert len(history.frame) == len(fit(gmf(split), split, ce, **PATIENT).frame)
+    assert history.selected_step == history.frame["step"].iloc[-1]
+
+
+def test_a_patient_run_that_was_stopped_ends_at_the_same_point(split, tmp_path, monkeypatch):
+    for stop_at in (8, 12):
+        assert_continues(split, tmp_path / f"{stop_at}.pt", monkeypatch, gmf, stop_at, PATIENT | {"patience": 2})
+
+
+@pytest.mark.parametrize("protocol", ["corrected", "authors"])
+def test_validation_values_follow_their_rows(split, protocol):
+    """Each validation positive carries its item's id + 1, each negative 0."""
+    seen = []
+
+    def loss(logits, labels, step, values):
+        if not torch.is_grad_enabled():
+            seen.append((labels, values))
+        return ce(logits, labels, step)
+
+    values = np.ones(len(split.train)), split.valid.items + 1.0
+    fit(gmf(split), split, loss, row_values=values[0], valid_values=values[1], protocol=protocol, **SMALL)
+    for labels, of_rows in seen:
+        assert ((labels > 0) == (of_rows > 0)).all()
+    of_point = torch.cat([of_rows for _, of_rows in seen])[: 2 * len(split.valid)]
+    assert sorted(of_point[of_point > 0].tolist()) == sorted(values[1])
+
+
 def test_a_checkpoint_cut_short_starts_over(split, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SECONDS", 0)
     file = tmp_path / "checkpoint.pt"
@@ -360,16 +417,8 @@ def test_truncation_leaves_the_planted_noise_unlearned():
 
     def gap(loss_fn):
         model = NeuMF(64, 48, 8, 2, torch.Generator().manual_seed(0))
-        fit(
-            model,
-            board,
-            loss_fn,
-            epochs=30,
-            seed=0,
-            batch_size=128,
-            lr=0.01,
-            valid_loss_fn=lambda a, b, s: torch.tensor(-s),
-        )
+        until_the_end = lambda *batch: loss_fn(*batch) if torch.is_grad_enabled() else torch.tensor(-batch[2])  # noqa: E731
+        fit(model, board, until_the_end, epochs=30, seed=0, batch_size=128, lr=0.01)
         with torch.no_grad():
             losses = nn.functional.softplus(-model(torch.tensor(users), torch.tensor(items)))
         return (losses[flags == 0].mean() / losses[flags == 1].mean()).item()

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import filelock
@@ -19,11 +20,16 @@ from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import found, note
 from replication.sources import own_table, public
-from replication.studies import diagnostics, extra_feedback
+from replication.studies import diagnostics, extra_feedback, fair
 from replication.support import paths
 
 MAIN = ("01_data", "02_tce", "03_rce", "04_tables")
-FULL = (*MAIN, "05_diagnostics", "06_extra_feedback")  # 07 is opened by hand
+STUDIES = {  # option of --study -> its notebook, and the runs that this asks for; 07 is opened by hand
+    "diagnostics": ("05_diagnostics", diagnostics.planned),
+    "extra-feedback": ("06_extra_feedback", extra_feedback.planned),
+    "fair": ("08_fair_fight", fair.planned),
+}
+FULL = ("diagnostics", "extra-feedback")
 
 
 def main(arguments: list[str]) -> int:
@@ -60,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     records = dict(to_set, action="append_const", const="use_records=true")
     add("--use-records", help="reads results/<dataset>/records for runs that are not on disk", **records)
     add("--full", action="store_true", help="runs 05_diagnostics and 06_extra_feedback too (an hour each for ml100k)")
+    add("--study", action="append", choices=STUDIES, help="runs this study alone, of those that --full has and fair")
     several = dict(metavar="FILE", action="append", type=os.path.abspath)
     add("--method", dest="own_methods", help="adds the losses of a Python file to the comparison", **several)
     add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
@@ -83,7 +90,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
             print(new_dataset.write_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
     chosen = [parameters.resolve(name, changes, where="the call") for name in names]
-    planned = [_planned(one, options.full) for one in chosen]  # so that nothing is begun where anything is refused
+    main, studies = not options.study or options.full, [*(FULL if options.full else ()), *(options.study or ())]
+    planned = [_planned(one, main, studies) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
         print("\n".join(map(_state, chosen, planned)))
     elif options.html:
@@ -95,7 +103,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         for one, runs in zip(chosen, planned):
             print(dry_run.describe(one, runs), flush=True)
     else:
-        return int(not all(_replicate(one, changes, options.full, arguments) for one in chosen))
+        return int(not all(_replicate(one, changes, main, studies, arguments) for one in chosen))
     return 0
 
 
@@ -108,28 +116,27 @@ def _changes(options: argparse.Namespace) -> dict:
     return changes
 
 
-def _planned(chosen: Parameters, full: bool) -> list[Settings]:
+def _planned(chosen: Parameters, main: bool = True, studies: Sequence[str] = ()) -> list[Settings]:
     """The runs that the notebooks will ask for."""
-    wanted = plan(chosen.all_methods(), chosen)
-    if full:
-        wanted = diagnostics.planned(chosen) + wanted + extra_feedback.planned(chosen)
-    return run_map.distinct(wanted)
+    of_studies = [run for name in STUDIES if name in studies for run in STUDIES[name][1](chosen)]
+    return run_map.distinct(of_studies + (plan(chosen.all_methods(), chosen) if main else []))
 
 
-def _replicate(chosen: Parameters, changes: dict, full: bool, arguments: list[str]) -> bool:
+def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str], arguments: list[str]) -> bool:
     """01, which gets the data; then all runs that the other notebooks ask for, in one go; then those notebooks, side by
     side: they find every run on disk and write files of their own. False where something failed."""
     from replication.app.notebooks import NotebookFailed  # papermill and matplotlib take seconds to import
 
     name = chosen.dataset
     os.environ.setdefault("TQDM_NCOLS", str(shutil.get_terminal_size().columns - 1))  # bars end on this stderr
-    first, *others = FULL if full else MAIN
+    first, *others = MAIN if main else MAIN[:1]
+    others += [STUDIES[name][0] for name in STUDIES if name in studies]
     with _only_one(name):
         if chosen.ratings:
             own_table.prepare(name, chosen.ratings, chosen.columns, chosen.clean_from)
         try:
             _execute(name, first, changes)
-            planned = _planned(chosen, full)
+            planned = _planned(chosen, main, studies)
             n_found = sum(bool(found(run, chosen.use_records)) for run in planned)
             of_all = f"{len(planned)} runs, {n_found} of them on disk; compared: {', '.join(chosen.all_methods())}"
             print(f"{name}: {of_all}", file=sys.stderr, flush=True)

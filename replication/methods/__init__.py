@@ -1,8 +1,11 @@
 """What is compared: the paper's three losses, the controls beside them, and the methods that a user adds."""
 
+import torch
+
 from denoise_lib.losses import cross_entropy, drop_rate_at, reweighted_cross_entropy, truncated_cross_entropy
-from replication.methods.method import IS_FALSE, POPULARITY, Method, Style, rate_in_batch
-from replication.methods.noise import clean_part
+from replication.methods.method import IS_FALSE, POPULARITY, Method, Style, false_ones_in_the_tenths_of_losses
+from replication.methods.method import largest_of_each_tenth, rate_in_batch
+from replication.methods.noise import clean_part, random_part
 
 DROP_GRID = {"max_drop_rate": (0.05, 0.1, 0.2), "ramp_steps": (1_000, 5_000, 10_000, 20_000, 30_000)}  # the papers'
 
@@ -79,7 +82,50 @@ _ALL = (
         uses_flags=True,
         trains_on=clean_part,
     ),
+    Method(
+        "random-removal",
+        "plain cross-entropy without as many interactions as clean-only leaves out, any of them",
+        Style("#999933", "p"),
+        _plain,
+        uses_flags=True,
+        trains_on=random_part,
+    ),
+    Method(
+        "rare-true-drop",
+        "drops the true positives of the least popular items; of false ones none, so it cannot denoise",
+        Style("#882255", "<", (0, (2, 1))),
+        grid=DROP_GRID,
+        drop_keys=lambda losses, values, at_random: torch.where(
+            values[:, IS_FALSE] > 0, 1e-9 * at_random, 1 / (values[:, POPULARITY] + at_random)
+        ),
+        uses_flags=True,
+    ),
+    Method(
+        "decile-drop",
+        "drops the positives with the largest loss in each tenth of item popularity, the same share of each",
+        Style("#117733", ">", (0, (4, 1, 1, 1))),
+        grid=DROP_GRID,
+        drop_keys=largest_of_each_tenth,
+    ),
+    Method(
+        "matched-oracle",
+        "drops as many positives of each tenth of item popularity as T-CE would, flagged ones first",
+        Style("#332288", "h", (0, (6, 1, 1, 1))),
+        grid=DROP_GRID,
+        drop_keys=false_ones_in_the_tenths_of_losses,
+        uses_flags=True,
+    ),
 )
 METHODS = {method.name: method for method in _ALL}
 PAPER = ("CE", "T-CE", "R-CE")
-CONTROLS = tuple(name for name in METHODS if name not in PAPER)
+CONTROLS = ("random-drop", "popularity-drop", "oracle-drop", "lowest-loss-drop", "clean-only")  # of 05_diagnostics
+APART = ("rare-true-drop", "decile-drop", "matched-oracle")  # which tell noise from popularity
+FAIR = (
+    *PAPER,
+    "random-drop",
+    "popularity-drop",
+    "oracle-drop",
+    "clean-only",
+    "random-removal",
+    *APART,
+)  # of 08_fair_fight

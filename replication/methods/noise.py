@@ -10,7 +10,7 @@ KINDS = ("uniform", "popularity")
 CELLS_PER_BLOCK = 1 << 24  # (user, item) cells drawn at once: 128 MB
 
 
-def clean_part(split: Split) -> Split:
+def clean_part(split: Split, seed: int = 0) -> Split:
     """The same split without the flagged false positives of train and valid; the test part is as it was.
 
     Raises:
@@ -25,6 +25,15 @@ def clean_part(split: Split) -> Split:
             raise ValueError(f"{split.name}: the {name} part has no true positive")
         parts[name] = part[part.is_clean]
     return replace(split, **parts)
+
+
+def random_part(split: Split, seed: int) -> Split:
+    """As many rows of train and valid as :func:`clean_part` keeps, whichever they are."""
+    clean, rng = clean_part(split), np.random.default_rng(seed)
+    kept = {
+        name: rng.permutation(len(getattr(split, name)))[: len(getattr(clean, name))] for name in ("train", "valid")
+    }
+    return replace(split, **{name: getattr(split, name)[np.sort(rows)] for name, rows in kept.items()})
 
 
 def with_false_positives(split: Split, dose: float, kind: str, seed: int) -> Split:

@@ -174,11 +174,14 @@ def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown
 
 def at_a_glance(dataset: str) -> list[str]:
     """The noise of the training part, and how the main table's cells came out; those on a user's backbones apart."""
-    noise, rows = _noise(dataset), tested(_table(dataset, "main"))
+    noise, main = _noise(dataset), _table(dataset, "main")
     lines = [f"false positives in train: {noise}"]
     if noise == UNFLAGGED:
         cannot = "whether a loss denoises cannot be told (docs/own_data.md, clean_from)"
         lines.append(f"the test part holds what was disliked too: {cannot}")
+    if main is None:  # a study was run alone
+        return lines
+    rows = tested(main)
     where = rows["backbone"].map(lambda name: "" if name in BACKBONES else f" on {name}")
     for (method, on), cells in rows.groupby(["method", where], sort=False)["against_ce"]:
         lines.append(f"{method} against CE{on}, Recall and NDCG: {counted(cells)} of {len(cells)} cells")

@@ -50,6 +50,17 @@ class Grids(BaseModel):
     beta: list[NotNegative] = []
 
 
+class Fair(BaseModel):
+    """What 08_fair_fight trains with, by ``tools/tune.py --fair``: backbone -> value; ``lr`` has all its backbones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    splits: list[Whole] = []  # seeds of random splits, one run each; []: the split of the data set, with its seeds
+    lr: dict[str, Positive] = {}
+    max_drop_rate: dict[str, Share] = {}
+    ramp_steps: dict[str, Whole] = {}
+    beta: dict[str, NotNegative] = {}
+
+
 class DataParameters(BaseModel):
     """The data of 01."""
 
@@ -78,6 +89,9 @@ class RunParameters(BaseModel):
     eval_every: Count = _about("optimizer steps between evaluation points", 100)
     top_k: list[Count] = _about("cut-offs of the metrics, in items", [5, 20])
     test_curve: bool = _about("record test metrics at every evaluation point, for analysis only", True)
+    curve_users: Count | None | dict[str, Count | None] = _about(
+        "users ranked at each point, a sample; null: all", None
+    )
     max_drop_rate: Share | dict[str, Share] = _about("T-CE: share of the batch dropped after the ramp", 0.1)
     ramp_steps: Whole | dict[str, Whole] = _about("T-CE: optimizer steps to the maximum", 5_000)
     beta: NotNegative | dict[str, NotNegative] = _about("R-CE: exponent of the weight", 0.25)
@@ -112,7 +126,13 @@ class ExtraFeedbackParameters(BaseModel):
     lambdas: list[Unit] = _about("weights of the own score to choose from", [0.0, 0.5, 1.0])
 
 
-class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
+class FairParameters(BaseModel):
+    """The runs of 08."""
+
+    fair: Fair = _about("splits and tuned options; {}: no such study", Fair())
+
+
+class Parameters(FairParameters, ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, DataParameters):
     """All parameters of a data set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -142,7 +162,7 @@ class Parameters(ExtraFeedbackParameters, DiagnosticsParameters, RunParameters, 
                 if not values or len(set(values)) < len(values):
                     raise ValueError(f"{name} is a list of at least one value without repeats, got {values}")
         for backbone in self.all_backbones():
-            for name in ("seeds", "epochs", "ramp_steps", "beta"):
+            for name in ("seeds", "epochs", "curve_users", "ramp_steps", "beta"):
                 self.value(name, backbone)
             drop_rate = self.value("max_drop_rate", backbone)
             if drop_rate * (1 + self.n_negatives) >= 1:
@@ -258,9 +278,11 @@ def _read_yaml(text: str, where: object) -> Any:
 def described() -> list[tuple[str, str, str, str]]:
     """Name, type, default (empty where the file must say it) and meaning of every parameter, group by group."""
     rows = []
-    for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters):
+    for group in (DataParameters, RunParameters, DiagnosticsParameters, ExtraFeedbackParameters, FairParameters):
         for name, field in group.model_fields.items():
-            default = "" if field.is_required() else json.dumps({} if name == "grids" else field.default)
+            default = (
+                "" if field.is_required() else json.dumps({} if isinstance(field.default, BaseModel) else field.default)
+            )
             rows.append((name, group.__annotations__[name], default, field.description))
     return rows
 
@@ -285,7 +307,7 @@ def _told(error: ValidationError) -> list[str]:
         if not key:  # several parameters together
             lines[place] = str(one["ctx"]["error"])
         elif one["type"] == "extra_forbidden":
-            known = Grids.model_fields if inner else Parameters.model_fields
+            known = {"grids": Grids, "fair": Fair}[key].model_fields if inner else Parameters.model_fields
             names = ", ".join(sorted(set(known) - {"dataset"}))
             lines[place] = f"unknown key {place!r}{nearest([key, *inner][-1], known)}. The keys are {names}"
         elif one["type"] == "missing":

@@ -14,8 +14,9 @@ from denoise_lib.data import Split
 from denoise_lib.train import History, fit, steps_per_epoch
 from replication.methods import METHODS
 from replication.methods.known_positives import ON_KNOWN, known_positives, known_weights, weighted_cross_entropy
+from replication.methods.method import row_values
 from replication.methods.noise import clean_part, with_false_positives
-from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics
+from replication.runs.measure import DropCounter, diagnostic_probes, final_metrics, test_metrics, where_the_hits_are
 from replication.runs.settings import Settings
 from replication.sources import public
 from replication.support.environment import environment
@@ -55,9 +56,10 @@ def train(
     trained_on = training_split(run, split)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
-    probes = test_metrics(split, run.top_k) if run.test_curve else None
+    valid_values = row_values(trained_on.valid, trained_on) if run.knows_validation and values is not None else None
+    probes = test_metrics(split, run.top_k, run.curve_users) if run.test_curve else None
     if run.diagnostics:
-        probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops)
+        probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops, run.curve_users)
     same = ("seed", "batch_size", "lr", "n_negatives", "eval_every", "protocol")
     try:
         with torch_threads(run.threads):
@@ -71,12 +73,16 @@ def train(
                 observed=split.train,
                 probes=probes,
                 row_values=values,
+                valid_values=valid_values,
+                **until_it_turns(run),
                 optimizer=run.the_backbone().optimizer,
                 checkpoint=checkpoint,
                 progress=progress,
             )
             trained = time.perf_counter()
             metrics, per_user = final_metrics(model, split, run.top_k)
+            if run.patience:
+                metrics = pd.concat([metrics, where_the_hits_are(model, split, run.top_k)], ignore_index=True)
     except Exception as error:
         if files := [source.file for source in (run.method_source, run.backbone_source) if source]:
             cause = str(error).partition("\n")[0]
@@ -90,7 +96,9 @@ def train(
 def split_for(run: Settings, data: Split | None = None) -> Split:
     """The split of a run's data set, ``data`` or the one on disk, as the run sees it: ``protocol: corrected`` leaves
     repeated pairs out, and a run with a ``dose`` has made-up false positives in the place of the flagged ones."""
-    split = public.load(run.dataset) if data is None else data
+    split = data
+    if data is None or run.split_seed is not None:
+        split = public.load(run.dataset, run.split_seed)
     if run.protocol == "corrected":
         split = split.without_duplicates()
     if run.dose is not None:
@@ -98,11 +106,19 @@ def split_for(run: Settings, data: Split | None = None) -> Split:
     return split
 
 
+def until_it_turns(run: Settings) -> dict:
+    """How a run with ``patience`` selects and stops: no sooner than its drop rate has reached its maximum."""
+    if not run.patience:
+        return {}
+    least = run.method_options.get("ramp_steps", 0)
+    return {"select_by": f"recall_{max(run.top_k)}_valid", "patience": run.patience, "least_steps": least}
+
+
 def training_split(run: Settings, split: Split) -> Split:
     """What a run is trained and selected on. The rest is still observed: no negative, and left out of the ranking."""
     if run.strategy in ON_KNOWN:
         return replace(split, train=known_positives(split, run.known_share, run.seed))
-    return run.the_method().trains_on(split)
+    return run.the_method().trains_on(split, run.seed)
 
 
 def passes(run: Settings, split: Split) -> int:
@@ -132,7 +148,7 @@ def build_model(run: Settings, split: Split, pretrained: Sequence[torch.nn.Modul
     backbone = run.the_backbone()
     if pretrained and backbone.from_trained:
         return backbone.from_trained(*pretrained)
-    read, generator = run.the_method().trains_on(split).train, torch.Generator().manual_seed(run.seed)
+    read, generator = run.the_method().trains_on(split, run.seed).train, torch.Generator().manual_seed(run.seed)
     model = backbone.build(split.matrix(read), generator=generator, **run.backbone_options)
     for first_stage in pretrained:
         model.load_state_dict(first_stage.state_dict())

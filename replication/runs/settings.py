@@ -17,6 +17,12 @@ from replication.runs.parameters import Parameters
 from replication.sources import public
 
 RESULT_VERSION = 1  # raise it whenever the numbers change: older runs are then computed again
+LATER = (
+    "curve_users",
+    "split_seed",
+    "patience",
+    "knows_validation",
+)  # absent where None, so that ids from before they were stay
 OPTIONS = {  # of all backbones and methods, in the order in which tables show them
     "backbone_options": [name for backbone in BACKBONES.values() for name in backbone.options],
     "method_options": [name for method in METHODS.values() for name in method.grid],
@@ -48,6 +54,10 @@ class Settings:
     strategy: str | None = None  # what is done with known true positives (methods/known_positives.py)
     known_share: float | None = None  # and how many are known
     known_weight: float | None = None  # weighted: what a known one counts, in others
+    curve_users: int | None = None  # users who are ranked at evaluation points, where not all
+    split_seed: int | None = None  # of another random split of the same interactions
+    patience: int | None = None  # select by noisy validation Recall, stop after so many points without a better one
+    knows_validation: bool | None = None  # controls judge validation rows by what they know of training rows
     threads: int = 1
     device: str = "cpu"
     pretrained: tuple["Settings", ...] = ()  # what it starts from: NeuMF-pre's halves, or a first stage
@@ -80,7 +90,7 @@ class Settings:
                 flat |= dict.fromkeys(OPTIONS[name]) | value
             elif isinstance(value, own.Source):
                 flat[name] = value.sha256
-            elif not name.endswith("_source"):
+            elif not name.endswith("_source") and not (name in LATER and value is None):
                 flat[name] = tuple(run.flat() for run in value) if name == "pretrained" else value
         return flat
 
@@ -115,6 +125,7 @@ def plan(methods: Iterable[str], parameters: Parameters, *, diagnostics: bool = 
             method=method,
             seed=seed,
             epochs=value("epochs"),
+            curve_users=value("curve_users"),
             backbone_options={name: getattr(parameters, name) for name in own_backbone.options},
             method_options={name: value(name) for name in own_method.grid},
             pretrained=tuple(settings(first, method, seed) for first in own_backbone.starts_from),

@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from denoise_lib.data import Split
-from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, validation_sample
+from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, sample_of_users
 from replication.methods import PAPER
 from replication.methods import colliding as neighbourhood
 from replication.methods.colliding import SPACES, CollidingInference, NeighbourMean
@@ -69,7 +69,7 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[p
     Returns:
         Validation Recall for every number of neighbours and λ, and each grid's best point with its test metrics.
     """
-    on_valid = ranking_task(split, validation_sample(split), [split.train])
+    on_valid = ranking_task(split, sample_of_users(split.valid), [split.train])
     on_test = ranking_task(split, split.test, [split.train, split.valid])
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run
         n_jobs = -1 if parameters.jobs == "auto" else parameters.jobs
