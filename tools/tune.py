@@ -66,7 +66,9 @@ def fair_trials(parameters: Parameters, backbone: str) -> dict[str, list[dict]]:
     R-CE's exponents, at equal ratios."""
     longest = fair.LONGEST * n_steps(plan(["CE"], parameters.having(backbones=[backbone]))[0])
     rates, ramps = METHODS["T-CE"].grid.values()
-    truncated = [dict(max_drop_rate=rate, ramp_steps=ramp) for rate, ramp in product(rates, ramps) if ramp < longest]
+    completed = [ramp for ramp in ramps if ramp < longest]
+    slow = completed[1:] or completed  # the shortest goes: of longer ones more is to be learnt
+    truncated = [dict(max_drop_rate=rate, ramp_steps=ramp) for rate, ramp in product(rates, slow)]
     spaced = {
         name: [{name: float(f"{value:.2g}")} for value in np.geomspace(*ends, len(truncated))]
         for name, ends in {"lr": (2e-4, 1e-2), "beta": (0.02, 1.0)}.items()
@@ -86,7 +88,7 @@ def fair_runs(parameters: Parameters, jobs) -> list[Run]:
             for options in fair_trials(parameters, backbone)[method]
             for run in fair.of_backbone(studied, backbone, [method], **({"lr": rates.get(backbone)} | options))
         ]
-        finished += map_runs(trials, jobs, label=f"tuning {' and '.join(losses)}")
+        finished += map_runs(trials, jobs, f"tuning {' and '.join(losses)}", parameters.use_records)
         rates = best_of(pd.DataFrame([judged(run, k) for run in finished]), k).reset_index().set_index("backbone")["lr"]
     return finished
 
