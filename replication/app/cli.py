@@ -164,7 +164,7 @@ def _execute(name: str, notebook: str, changes: dict) -> None:
     print(f"{name}: {notebook} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _summary(chosen: Parameters, planned: list[Settings]) -> str:
+def _summary(chosen: Parameters, planned: Sequence[Settings] = ()) -> str:
     """Writes the verdicts; what a data set's runs show, where everything lies, and whether it is as released."""
     from replication.app.recompute import as_released
     from replication.report import verdicts

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from itertools import zip_longest
 from pathlib import Path
@@ -142,7 +142,7 @@ def differences(released: Path, made: Path) -> list[str]:
     return [f"{name}, {place}: {values}; {len(rows)} cells differ"]
 
 
-def as_released(planned: list[Settings]) -> str:
+def as_released(planned: Sequence[Settings]) -> str:
     """What tells the runs on disk from the records of the release; empty where it has none of them."""
     pairs = [
         (load_run(run, folder), load_run(run, record))
