@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 from replication.methods.known_positives import known_positives
 from replication.report import figures, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
-from replication.report.statistics import counted
+from replication.report.statistics import by_interval
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import ExtraFeedbackParameters, resolve
@@ -140,7 +140,7 @@ if planned:
 if planned:
     values = extra_feedback.all_values(plain, trained, collided)
     table = extra_feedback.extra_table(values)
-    of_ce = tables.with_metric(tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
+    of_ce = tables.with_metric(tables.changed(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
     of_ce = of_ce.assign(mean=of_ce["change"], low=of_ce["change_low"], high=of_ce["change_high"], measured="change of " + of_ce["measured"])
     knowing, unknowing = of_ce[of_ce["known_share"].notna()], of_ce[of_ce["known_share"].isna()]
     everywhere = [unknowing.assign(known_share=share) for share in parameters.known_shares]
@@ -151,27 +151,24 @@ if planned:
     ))
 
 # %% [markdown]
-# The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ▲ better or ▼ worse after Holm's correction over the table, otherwise unresolved. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
+# The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ± half its interval, which is not corrected for their number. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if planned:
     in_order = lambda column: column.map(list(table[column.name].unique()).index)
     at_k = table[table["k"] == k].sort_values(["backbone", "method"], key=in_order, kind="stable")
     at_k = at_k.assign(known_share=at_k["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
-    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
+    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"])
     display(publish_study("extra_feedback", table, dataset, note, shown))
 
 # %% [markdown]
 # What that says, counted.
 
 # %%
-lines = ["**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n"]
-if planned and (n_seeds := table["n_seeds"].max()) < 5:
-    few = f"with at most {n_seeds} seeds few changes can be resolved"
-    lines.append(f"- {few}: *unresolved* is no evidence of no effect")
-for strategy, cells in tables.tested(table).groupby("strategy", sort=False) if planned else ():
-    by_method = cells.groupby("method", sort=False)["against_plain"]
-    lines.append(f"- {strategy}: " + "; ".join(f"{name}: {counted(found)}" for name, found in by_method))
+lines = ["**Here**, intervals of the change of Recall and NDCG against plain training with the same loss, not corrected:\n"]
+for strategy, cells in tables.changed(table).groupby("strategy", sort=False) if planned else ():
+    found = by_interval(cells["change_low"], cells["change_high"]).groupby(cells["method"], sort=False).value_counts().unstack(fill_value=0)
+    lines.append(f"- {strategy}: " + "; ".join(f"{name}: " + ", ".join(f"{n} {what}" for what, n in row.items()) for name, row in found.iterrows()))
 Markdown("\n".join(lines)) if planned else left_out
 
 # %% [markdown]
