@@ -30,6 +30,7 @@ from denoise_lib.files import replacing
 from replication.report import figures, published, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.report.recommend import recommend
+from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
 from replication.runs.recipe import split_for
@@ -72,7 +73,7 @@ table = published.with_published(
     tables.main_table(runs, note, baselines=untrained, primary=True), dataset, parameters.unlike_published()
 )
 table = tables.with_user_intervals(table, runs)
-publish_table(table, dataset, "main", note, shown=tables.readable(table))
+publish_study("main", table, dataset, note, tables.readable(table))
 
 # %% [markdown]
 # What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
@@ -118,12 +119,6 @@ publish_figure(
 )
 
 # %% [markdown]
-# The same, counted.
-
-# %%
-tables.summary(table)
-
-# %% [markdown]
 # ## Test metrics along training (analysis only)
 #
 # Test Recall and NDCG at the larger K at every evaluation point, with a dot where the own validation loss selected. **No number of any table was chosen on this curve.** Where a dot lies well below its curve's maximum, the selection rule costs more than the methods differ by.
@@ -149,7 +144,7 @@ publish_figure(
 if parameters.test_curve:
     same_step = tables.same_step_table(runs, parameters.top_k)
     at_k = tables.readable_same_step(same_step[same_step["k"] == k])
-    display(publish_table(same_step, dataset, "same_step", note, shown=at_k))
+    display(publish_study("same_step", same_step, dataset, note, at_k))
 else:
     display(Markdown("Set `test_curve` to true to see this."))
 

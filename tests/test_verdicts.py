@@ -206,8 +206,8 @@ def test_claims_of_the_studies(home):
         assert (found["`drops.md`"], found["`activity.md`"]) == (drops_there, verdicts.NOT_MEASURED)
     table = pd.DataFrame(dict(same_step_low=[-2], same_step_high=[-1]))
     said = verdicts.publish_study("tce_against_random", table, "ml100k", "", shown=table).data
-    assert "<b>Here</b>, of the claim that T-CE gains more" in said and said.endswith(
-        "contradicted (exploratory: intervals without correction): intervals above 0 in 0 of 1 cells, below in 1.</p>"
+    assert "<b>Finding (MovieLens-100K): contradicted</b>, that T-CE gains more" in said and said.endswith(
+        "contradicted (exploratory: intervals without correction): intervals above 0 in 0 of 1 cells, below in 1.</i></p>"
     )
     assert (folder / "tce_against_random.md").exists()
 

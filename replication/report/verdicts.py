@@ -186,10 +186,13 @@ JUDGES = {rule.__name__: rule for rule in _RULES}
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
-    """:func:`~replication.report.publish.publish_table`, and below it what VERDICTS.md says of the table's claim."""
-    (claim,) = CLAIMS.query("table == @name").itertuples()
-    says = f"<p><b>Here</b>, of the claim that {claim.claim.partition(' [')[0]}: {judge(claim, table)}.</p>"
-    return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)
+    """:func:`~replication.report.publish.publish_table`, and below it what VERDICTS.md says of the table's claims."""
+    where = f"Finding ({TITLES.get(dataset, dataset)})"
+    said = [
+        (claim.claim.partition(" [")[0], judge(claim, table)) for claim in CLAIMS.query("table == @name").itertuples()
+    ]
+    findings = [f"<p><b>{where}: {found.status}</b>, that {claim}. <i>{found}.</i></p>" for claim, found in said]
+    return HTML(publish_table(table, dataset, name, note, shown=shown).data + "".join(findings))
 
 
 def at_a_glance(dataset: str) -> list[str]:
