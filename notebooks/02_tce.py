@@ -261,7 +261,7 @@ publish_table(tables.selection_table(runs), dataset, "tce_selection", note)
 # %% [markdown]
 # ## Does it rank better?
 #
-# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. The intervals are not corrected for their number: which changes are decided is a matter of all losses at once, and stands in 04_tables (docs/statistics.md).
+# Means over test users and seeds ± half the 95 % t-interval over seeds; Δ is the change against CE, paired by seed, ± half its interval; the best of each backbone is bold. The intervals are not corrected for their number: which changes are decided is a matter of all losses at once, and stands in 04_tables (docs/statistics.md).
 
 # %%
 table = tables.main_table(runs, note)

@@ -151,7 +151,7 @@ if planned:
     ))
 
 # %% [markdown]
-# The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ± half its interval, which is not corrected for their number. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
+# The numbers, for all losses: mean ± half its 95 % interval over seeds; Δ is the change against the same backbone, loss and seed without extra feedback, ± half its interval, which is not corrected for their number. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if planned:
@@ -162,14 +162,16 @@ if planned:
     display(publish_study("extra_feedback", table, dataset, note, shown))
 
 # %% [markdown]
-# What that says, counted.
+# What that says, counted: cells of Recall and NDCG whose interval, not corrected, lies above or below 0.
 
 # %%
-lines = ["**Here**, intervals of the change of Recall and NDCG against plain training with the same loss, not corrected:\n"]
-for strategy, cells in tables.changed(table).groupby("strategy", sort=False) if planned else ():
-    found = by_interval(cells["change_low"], cells["change_high"]).groupby(cells["method"], sort=False).value_counts().unstack(fill_value=0)
-    lines.append(f"- {strategy}: " + "; ".join(f"{name}: " + ", ".join(f"{n} {what}" for what, n in row.items()) for name, row in found.iterrows()))
-Markdown("\n".join(lines)) if planned else left_out
+if planned:
+    cells = tables.changed(table)
+    found = by_interval(cells["change_low"], cells["change_high"]).groupby([cells["strategy"], cells["method"]], sort=False)
+    counts = found.agg(lambda each: f"{(each == 'above 0').sum()} above, {(each == 'below 0').sum()} below of {len(each)}")
+    display(counts.unstack().loc[cells["strategy"].unique(), cells["method"].unique()].fillna("–"))
+else:
+    display(left_out)
 
 # %% [markdown]
 # Every run is there.

@@ -73,15 +73,18 @@ def test_one_seed_has_no_interval(tiny):
     table = tables.main_table([fake_run(tiny, "CE", 1, 0.1), fake_run(tiny, "T-CE", 1, 0.2)], primary=True)
     assert table[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
     assert table.query("method == 'T-CE'")["against_ce"].dropna().unique().tolist() == ["too few seeds"]
-    assert tables.readable(table).loc[("GMF", "T-CE"), "Recall@20"] == "0.2000 (+0.1000)"
+    assert tables.readable(table).loc[("GMF", "T-CE"), ["Recall@20", "ΔRecall@20"]].tolist() == ["**.200**", "+.1000"]
 
 
 def test_readable_table(three_seeds):
     table = tables.readable(tables.main_table(three_seeds, primary=True))
-    assert list(table.columns) == ["Recall@5", "Recall@20", "NDCG@5", "NDCG@20"]
-    assert table.loc[("GMF", "R-CE"), "NDCG@20"] == "0.1900 ± 0.2484 (-0.0100 ± 0.0000) ▼"
-    assert table.loc[("GMF", "R-CE"), "NDCG@5"] == "0.1900 ± 0.2484 (-0.0100 ± 0.0000)"
-    assert table.loc[("GMF", "CE"), "NDCG@5"] == "0.2000 ± 0.2484"
+    names = ["Recall@5", "Recall@20", "NDCG@5", "NDCG@20"]
+    assert list(table.columns) == [prefix + name for name in names for prefix in ("", "Δ")]
+    space = "\N{NO-BREAK SPACE}"
+    assert table.loc[("GMF", "R-CE"), "NDCG@20"] == f".190{space}±{space}.248"
+    assert table.loc[("GMF", "R-CE"), "ΔNDCG@20"] == f"▼ -.0100{space}±{space}.0000"
+    assert table.loc[("GMF", "R-CE"), "ΔNDCG@5"] == f"-.0100{space}±{space}.0000"
+    assert table.loc[("GMF", "T-CE"), "NDCG@5"] == f"**.220{space}±{space}.273**", "the best of its backbone"
 
 
 def test_summary_counts(three_seeds):
@@ -110,10 +113,11 @@ def test_same_step_by_hand(tiny):
         [0.05] * 2
     )
     assert table["at_same_step"].tolist() == ["too few seeds"] * 2  # one
-    assert tables.readable_same_step(table).loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+0.2000", "+0.0500"]
+    assert tables.readable_same_step(table).loc[("GMF", "T-CE", "Recall@20")].tolist() == ["+.2000", "+.0500"]
 
 
 def test_same_step_marks():
+    space = "\N{NO-BREAK SPACE}"
     limits = {
         f"{name}{end}": [1.0 if name == "own_steps" else -1.0]
         for name in ("own_steps", "same_step")
@@ -123,16 +127,19 @@ def test_same_step_marks():
         dict(backbone="GMF", method="T-CE", metric="ndcg", k=5, at_own_steps="better", at_same_step="worse", **limits),
         index=[0],
     )
-    assert tables.readable_same_step(table).iloc[0].tolist() == ["+1.0000 ± 0.0000 ▲", "-1.0000 ± 0.0000 ▼"]
+    assert tables.readable_same_step(table).iloc[0].tolist() == [
+        f"▲ +1.0000{space}±{space}.0000",
+        f"▼ -1.0000{space}±{space}.0000",
+    ]
 
 
 def test_no_negative_zero():
     changes = pd.Series([-0.00001, -0.0001, 0.2])
-    assert tables.spread(changes, sign="+").tolist() == ["+0.0000", "-0.0001", "+0.2000"]
+    assert tables.spread(changes, sign="+").tolist() == ["+.0000", "-.0001", "+.2000"]
     assert tables.spread(changes, pd.Series([np.nan, 0.1, 0.3])).tolist() == [
-        "0.0000",
-        "-0.0001 ± 0.1001",
-        "0.2000 ± 0.1000",
+        ".0000",
+        "-.0001\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}.1001",
+        ".2000\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}.1000",
     ]
 
 

@@ -22,7 +22,7 @@ from replication.report.statistics import (
 from replication.runs.settings import Settings
 from replication.runs.store import Run
 
-MARKS = {"better": " ▲", "worse": " ▼", "no effect": " ="}
+MARKS = {"better": "▲ ", "worse": "▼ ", "no effect": "= "}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 PAPER_METRICS = ("recall", "ndcg")
 PRIMARY = dict(metric=PAPER_METRICS, method=("T-CE", "R-CE"), backbone=("GMF", "NeuMF", "CDAE"))  # at the largest K
@@ -132,17 +132,20 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["against_ce"].notna()]
 
 
-def readable(table: pd.DataFrame, keys: Sequence = ("backbone", "method"), outcome="against_ce") -> pd.DataFrame:
-    """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
-
-    A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better, ▼ worse
-    or = no effect by the column ``outcome``.
-    """
+def readable(table: pd.DataFrame, keys: Sequence = ("backbone", "method")) -> pd.DataFrame:
+    """Recall and NDCG as people read them: a row for each value of ``keys``; for each metric and K a column of means ±
+    half their intervals, the best of each backbone in bold, and one of changes (Δ), marked ▲ better, ▼ worse or = no
+    effect in the primary cells."""
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
-    gains = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
-    marks = rows[outcome].astype(object).map(MARKS).fillna("")
-    cells = spread(rows["mean"], rows["high"]) + gains + marks
-    return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
+    is_best = rows["mean"] == rows.groupby(["backbone", "measured"], dropna=False)["mean"].transform("max")
+    means = spread(rows["mean"], rows["high"], digits=3)
+    marks = rows["against_ce"].astype(object).map(MARKS).fillna("") if "against_ce" in rows else ""
+    gains = (marks + spread(rows["change"], rows["change_high"], "+")).where(rows["change"].notna(), "")
+    columns = {"": means.mask(is_best, "**" + means + "**"), "Δ": gains}
+    both = [rows.assign(column=prefix + rows["measured"], cell=cells) for prefix, cells in columns.items()]
+    order = [prefix + name for name in rows["measured"].unique() for prefix in columns]
+    found = wide(pd.concat(both), keys, "column")[order]
+    return found.loc[:, (found != "").any()].rename_axis(columns=None)
 
 
 def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell") -> pd.DataFrame:
@@ -151,10 +154,15 @@ def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell
     return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
 
 
-def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "") -> pd.Series:
-    """``0.1000 ± 0.0100``: means and half their intervals, where they have one; ``sign="+"`` for changes."""
-    texts = middle.map(f"{{:{sign}.4f}}".format).replace("-0.0000", f"{0:{sign}.4f}")
-    return texts if high is None else texts + (high - middle).map(" ± {:.4f}".format).where(high.notna(), "")
+def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "", digits: int = 4) -> pd.Series:
+    """``.1000 ± .0100``, which does not break: means and half their intervals, where they have one; ``sign="+"`` for
+    changes."""
+    texts = middle.map(f"{{:{sign}.{digits}f}}".format).str.replace(r"^-(0\.0+)$", sign + r"\1", regex=True)
+    if high is not None:
+        texts += (
+            (high - middle).map(f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{{:.{digits}f}}".format).where(high.notna(), "")
+        )
+    return texts.str.replace(r"\b0\.", ".", regex=True)
 
 
 def cell_index(rows: pd.DataFrame) -> list[pd.Series]:
@@ -241,7 +249,7 @@ def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
         marks = rows[f"at_{name}"].map(MARKS).fillna("") if f"at_{name}" in rows else ""
-        cells[name.replace("_", " ")] = spread(rows[name], rows[f"{name}_high"], "+") + marks
+        cells[name.replace("_", " ")] = marks + spread(rows[name], rows[f"{name}_high"], "+")
     return pd.DataFrame(cells).set_index(cell_index(rows))
 
 
