@@ -69,7 +69,8 @@ def numbers() -> pd.DataFrame:
 def claims() -> pd.DataFrame:
     """The papers' claims, a line each: verdicts on Adressa and MovieLens-100K, computed from the tables there."""
     found = {TITLES[name]: [_verdict(name, claim) for claim in CLAIMS.itertuples()] for name in ("adressa", "ml100k")}
-    return CLAIMS[["claim", "published"]].assign(**found, **{"shown in": "`" + CLAIMS["table"] + ".md`"})
+    table = CLAIMS[["claim", "published"]].assign(**found, **{"shown in": "`" + CLAIMS["table"] + ".md`"})
+    return table.set_axis(range(1, len(table) + 1))
 
 
 def _verdict(dataset: str, claim) -> Verdict:
@@ -177,8 +178,9 @@ def mostly_false(table: pd.DataFrame) -> Verdict:
 
 
 def over_grids(table: pd.DataFrame) -> Verdict:
-    rows = table[table["method"] != "CE"]
-    return _by_intervals(rows["change_low"], rows["change_high"])
+    limits = ["change_low", "change_high"]
+    rows = table[table["method"] != "CE"].drop_duplicates(["method", *limits])  # a setting of two grids counts once
+    return _by_intervals(*(rows[limit] for limit in limits))
 
 
 _RULES = (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
@@ -216,7 +218,12 @@ def write() -> None:
     rows = numbers()
     template = Template((files("replication.report") / "templates" / "verdicts.md.j2").read_text(encoding="utf-8"))
     sections = [_section(name, of_data) for name, of_data in rows.groupby("dataset", sort=False)]
-    tables = {"claims": _markdown(claims()), "tally": _markdown(_tally(rows))}
+    judged = claims().rename_axis("no.").reset_index()
+    verdict = judged.columns[3:5]
+    reasons = judged.melt(["no.", "shown in"], verdict, "data set", "why").sort_values("no.", kind="stable")
+    statuses = judged.drop(columns="shown in").assign(**judged[verdict].map(lambda found: f"**{found.status}**"))
+    tables = {"claims": _markdown(statuses), "reasons": _markdown(reasons[["no.", "data set", "why", "shown in"]])}
+    tables["tally"] = _markdown(_tally(rows))
     page = template.render(tables, sections=sections, not_run=NOT_RUN)
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)
