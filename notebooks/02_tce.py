@@ -261,17 +261,11 @@ publish_table(tables.selection_table(runs), dataset, "tce_selection", note)
 # %% [markdown]
 # ## Does it rank better?
 #
-# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over this table. Everything else is unresolved by these seeds, whatever its sign, even where an interval leaves out 0.
+# Means over test users and seeds ± half the 95 % t-interval over seeds; Δ is the change against CE, paired by seed, ± half its interval; the best of each backbone is bold. The intervals are not corrected for their number: which changes are decided is a matter of all losses at once, and stands in 04_tables (docs/statistics.md).
 
 # %%
 table = tables.main_table(runs, note)
 publish_table(table, dataset, "tce", note, shown=tables.readable(table))
-
-# %% [markdown]
-# The same, counted.
-
-# %%
-tables.summary(table)
 
 # %% [markdown]
 # Every run is there, and every metric is a share.

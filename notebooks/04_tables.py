@@ -30,6 +30,7 @@ from denoise_lib.files import replacing
 from replication.report import figures, published, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
 from replication.report.recommend import recommend
+from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import RunParameters, resolve
 from replication.runs.recipe import split_for
@@ -66,14 +67,14 @@ untrained = store.kept("baselines", {"top_k": parameters.top_k}, measured, param
 # %% [markdown]
 # ## The main table
 #
-# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, then the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction over the table; all others are unresolved, even where an interval leaves out 0. Precision and MRR are in the CSV. The last rows are not trained by steps and have no seeds. *MostPop* ranks items by their training interactions, the same for every user; *MostPop (train + valid)* counts the validation part too, which no other method sees: no fair competitor, but it tells how much validation gives away of test. *ItemKNN* adds up the cosine similarities to the user's items, *EASE* is a linear item-to-item model in closed form.
+# All items are ranked for every user with a test interaction; items of the user's train and valid parts are left out of the ranking. A cell is the mean over seeds ± half its 95 % t-interval, Δ the change against CE, paired by seed, ± half its interval; the best of each backbone is bold. ▲ better, ▼ worse and = no effect stand in the *primary cells*: T-CE and R-CE, Recall and NDCG at the largest K, three backbones, tested as one family (docs/statistics.md). All other cells are exploratory: read their intervals, which are not corrected for their number. Precision and MRR are in the CSV. The last rows are not trained by steps and have no seeds. *MostPop* ranks items by their training interactions, the same for every user; *MostPop (train + valid)* counts the validation part too, which no other method sees: no fair competitor, but it tells how much validation gives away of test. *ItemKNN* adds up the cosine similarities to the user's items, *EASE* is a linear item-to-item model in closed form.
 
 # %%
 table = published.with_published(
-    tables.main_table(runs, note, baselines=untrained), dataset, parameters.unlike_published()
+    tables.main_table(runs, note, baselines=untrained, primary=True), dataset, parameters.unlike_published()
 )
 table = tables.with_user_intervals(table, runs)
-publish_table(table, dataset, "main", note, shown=tables.readable(table))
+publish_study("main", table, dataset, note, tables.readable(table))
 
 # %% [markdown]
 # What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
@@ -84,15 +85,15 @@ untrained[["method", "setting"]].drop_duplicates().fillna("").set_index("method"
 # %% [markdown]
 # ## How sure are the changes?
 #
-# *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* is what the marks above go by. *detectable*: the least true change that these seeds would find four times in five, before any correction; an unresolved cell says nothing about smaller ones.
+# *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* decides the primary cells; *p (signs)* is that of the test that flips signs, which needs no normal distribution: with n seeds it cannot be below 2^(1-n). *detectable*: the least true change that the corrected family would find four times in five; an unresolved cell says nothing about smaller ones.
 
 # %%
-rows = tables.with_metric(tables.tested(table))
+rows = tables.with_metric(tables.changed(table))
 signed = rows[["change", "change_low", "change_high", "user_low", "user_high"]].apply(tables.spread, sign="+")
 cells = {"change": signed["change"], "over seeds": signed["change_low"] + " to " + signed["change_high"]}
 cells["over users"] = signed["user_low"] + " to " + signed["user_high"]
-cells |= {name: rows[of].map("{:.4f}".format) for name, of in {"p": "p", "p (Holm)": "p_holm", "detectable": "detectable"}.items()}
-shown = pd.DataFrame(cells | {"against CE": rows["against_ce"]}).replace(r"^\W?nan.*$", "–", regex=True)
+cells |= {name: rows[of].map("{:.4f}".format) for name, of in {"p": "p", "p (Holm)": "p_holm", "p (signs)": "p_signs", "detectable": "detectable"}.items()}
+shown = pd.DataFrame(cells | {"against CE": rows["against_ce"].fillna("exploratory")}).replace(r"^\W?nan.*$", "–", regex=True)
 shown = shown.set_index(tables.cell_index(rows))
 publish_table(table[table["change"].notna()], dataset, "statistics", note, shown=shown)
 
@@ -110,19 +111,13 @@ else:
 # %% [markdown]
 # ## The changes at a glance
 #
-# Method minus CE with its 95 % interval. A line that crosses the vertical zero is unresolved, and so are some that do not: the intervals are not corrected for their number. Look at the width first: an effect smaller than that cannot be seen with these seeds.
+# Method minus CE with its 95 % interval. The intervals are not corrected for their number; what is decided stands in the table above. Look at the width first: an effect smaller than that cannot be seen with these seeds.
 
 # %%
 publish_figure(
     figures.change_figure(table), table.dropna(subset="change"), dataset, "change_against_ce",
     "Change of Recall and NDCG against CE with 95 % intervals, by backbone and method", note,
 )
-
-# %% [markdown]
-# The same, counted.
-
-# %%
-tables.summary(table)
 
 # %% [markdown]
 # ## Test metrics along training (analysis only)
@@ -144,13 +139,13 @@ publish_figure(
 # %% [markdown]
 # ## Better loss, or longer training?
 #
-# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above, corrected over each column. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
+# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above; each column is a family of its own. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
 
 # %%
 if parameters.test_curve:
     same_step = tables.same_step_table(runs, parameters.top_k)
     at_k = tables.readable_same_step(same_step[same_step["k"] == k])
-    display(publish_table(same_step, dataset, "same_step", note, shown=at_k))
+    display(publish_study("same_step", same_step, dataset, note, at_k))
 else:
     display(Markdown("Set `test_curve` to true to see this."))
 

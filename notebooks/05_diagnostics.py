@@ -152,7 +152,7 @@ else:
 # %% [markdown]
 # ## Controls
 #
-# Every method and control against CE, each at the step that its own validation loss selected. `random-drop` has T-CE's schedule but no detection; `popularity-drop` drops the rarest items, `lowest-loss-drop` the easiest positives; `oracle-drop` and `clean-only` use the flags and are bounds, not methods. A method is only as good as its distance from `random-drop`. Holm's correction over so many cells with so few seeds leaves most of them unresolved: read the intervals here, and the two comparisons below.
+# Every method and control against CE, each at the step that its own validation loss selected. `random-drop` has T-CE's schedule but no detection; `popularity-drop` drops the rarest items, `lowest-loss-drop` the easiest positives; `oracle-drop` and `clean-only` use the flags and are bounds, not methods. A method is only as good as its distance from `random-drop`. All of it is exploratory: intervals without correction.
 
 # %%
 table = tables.main_table(runs, note)
@@ -168,15 +168,9 @@ publish_figure(
 )
 
 # %% [markdown]
-# The same, counted, after Holm's correction.
-
-# %%
-tables.summary(table)
-
-# %% [markdown]
 # ## The main question: T-CE against dropping at random, and against dropping the rarest items
 #
-# T-CE minus a control with the same schedule, paired by seed. *own steps*: each where its own loss selected. *same step*: the control read at the step that T-CE selected, so neither schedule, nor length of training, nor selection differs, and what is left is the choice of what to drop. ▲ and ▼ are corrected by Holm over the column. First `random-drop`; then `popularity-drop`, which looks at no loss at all: where T-CE is not above it at the same step, nothing needs to be detected for T-CE's gain.
+# T-CE minus a control with the same schedule, paired by seed. *own steps*: each where its own loss selected. *same step*: the control read at the step that T-CE selected, so neither schedule, nor length of training, nor selection differs, and what is left is the choice of what to drop. The intervals are not corrected for their number. First `random-drop`; then `popularity-drop`, which looks at no loss at all: where T-CE is not above it at the same step, nothing needs to be detected for T-CE's gain.
 
 # %%
 for control in [name for name in ("random-drop", "popularity-drop") if name in methods]:
@@ -202,10 +196,10 @@ else:
     display(Markdown("Left out: records lack the values of each user."))
 
 # %% [markdown]
-# The changes against CE by group, corrected by Holm over each metric and K.
+# The changes against CE by group, with intervals that are not corrected for their number.
 
 # %%
-keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high", "against_ce"]
+keys, changes = ["backbone", "method", "measured", "group"], ["n_users", "change", "change_low", "change_high"]
 if with_users:
     shown = tables.rounded(active[active["change"].notna()][keys + changes], keys)
     display(publish_study("activity", groups, dataset, note, shown))

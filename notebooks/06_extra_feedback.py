@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 from replication.methods.known_positives import known_positives
 from replication.report import figures, tables
 from replication.report.publish import publish_figure, publish_table, show_parameters
-from replication.report.statistics import counted
+from replication.report.statistics import by_interval
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import ExtraFeedbackParameters, resolve
@@ -140,7 +140,7 @@ if planned:
 if planned:
     values = extra_feedback.all_values(plain, trained, collided)
     table = extra_feedback.extra_table(values)
-    of_ce = tables.with_metric(tables.tested(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
+    of_ce = tables.with_metric(tables.changed(table).query("method == 'CE' and k == @k and strategy != 'known-only'"))
     of_ce = of_ce.assign(mean=of_ce["change"], low=of_ce["change_low"], high=of_ce["change_high"], measured="change of " + of_ce["measured"])
     knowing, unknowing = of_ce[of_ce["known_share"].notna()], of_ce[of_ce["known_share"].isna()]
     everywhere = [unknowing.assign(known_share=share) for share in parameters.known_shares]
@@ -151,28 +151,27 @@ if planned:
     ))
 
 # %% [markdown]
-# The numbers, for all losses: mean ± half its 95 % interval over seeds; in parentheses the change against the same backbone, loss and seed without extra feedback, ▲ better or ▼ worse after Holm's correction over the table, otherwise unresolved. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
+# The numbers, for all losses: mean ± half its 95 % interval over seeds; Δ is the change against the same backbone, loss and seed without extra feedback, ± half its interval, which is not corrected for their number. The claim counts fine-tuning, warm-up and the colliding inference that uses the feedback; all shares.
 
 # %%
 if planned:
     in_order = lambda column: column.map(list(table[column.name].unique()).index)
     at_k = table[table["k"] == k].sort_values(["backbone", "method"], key=in_order, kind="stable")
     at_k = at_k.assign(known_share=at_k["known_share"].map("{:g}".format, na_action="ignore").fillna(""))
-    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"], outcome="against_plain")
+    shown = tables.readable(at_k, keys=["backbone", "method", "strategy", "known_share"])
     display(publish_study("extra_feedback", table, dataset, note, shown))
 
 # %% [markdown]
-# What that says, counted.
+# What that says, counted: cells of Recall and NDCG whose interval, not corrected, lies above or below 0.
 
 # %%
-lines = ["**Here**, Recall and NDCG cells against plain training with the same loss (Holm over the table):\n"]
-if planned and (n_seeds := table["n_seeds"].max()) < 5:
-    few = f"with at most {n_seeds} seeds few changes can be resolved"
-    lines.append(f"- {few}: *unresolved* is no evidence of no effect")
-for strategy, cells in tables.tested(table).groupby("strategy", sort=False) if planned else ():
-    by_method = cells.groupby("method", sort=False)["against_plain"]
-    lines.append(f"- {strategy}: " + "; ".join(f"{name}: {counted(found)}" for name, found in by_method))
-Markdown("\n".join(lines)) if planned else left_out
+if planned:
+    cells = tables.changed(table)
+    found = by_interval(cells["change_low"], cells["change_high"]).groupby([cells["strategy"], cells["method"]], sort=False)
+    counts = found.agg(lambda each: f"{(each == 'above 0').sum()} above, {(each == 'below 0').sum()} below of {len(each)}")
+    display(counts.unstack().loc[cells["strategy"].unique(), cells["method"].unique()].fillna("–"))
+else:
+    display(left_out)
 
 # %% [markdown]
 # Every run is there.

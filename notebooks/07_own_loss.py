@@ -68,10 +68,10 @@ runs = map_runs(settings, parameters.jobs, label="07: all methods", use_records=
 # %% [markdown]
 # ## The comparison
 #
-# Means over test users and seeds ± half the 95 % t-interval over seeds; in parentheses the change against CE, paired by seed, ± half its interval. ▲ better and ▼ worse mark changes whose t-test has p below 0.05 after Holm's correction; everything else is unresolved by these seeds. Nothing was tuned for the losses of the file: to choose among versions of a loss, compare them on validation, as `docs/extending.md` says, never in this table.
+# Means over test users and seeds ± half the 95 % t-interval over seeds; Δ is the change against CE, paired by seed, ± half its interval; the best of each backbone is bold. ▲ better, ▼ worse and = no effect stand in the primary cells; your own loss is tested in a family apart (docs/statistics.md). Nothing was tuned for the losses of the file: to choose among versions of a loss, compare them on validation, as `docs/extending.md` says, never in this table.
 
 # %%
-table = tables.main_table(runs, note)
+table = tables.main_table(runs, note, primary=True)
 publish_table(table, dataset, "own_loss", note, shown=tables.readable(table))
 
 # %% [markdown]

@@ -81,7 +81,7 @@ publish_table(stopped, dataset, "fair_stops", note, shown=stopped.set_index(["ba
 
 # %%
 at = fair.points(runs, k)
-changed = fair.against_ce(at).assign(k=k)
+changed = fair.against_ce(at, k)
 named = tables.with_metric(changed[changed["method"] != "CE"])
 drawn = named.assign(mean=named["change"], low=named["change_low"], high=named["change_high"], measured="change of " + named["measured"])
 publish_figure(
@@ -90,12 +90,10 @@ publish_figure(
 )
 
 # %% [markdown]
-# The same in numbers, under the fair rule.
+# The same in numbers, under the fair rule. ▲ better, ▼ worse and = no effect stand in the primary cells (docs/statistics.md); everything else is exploratory.
 
 # %%
-primary = tables.with_metric(changed[changed["rule"] == fair.FAIR_RULE])
-cells = tables.spread(primary["mean"], primary["high"]) + (" (" + tables.spread(primary["change"], primary["change_high"], "+") + ")").where(primary["change"].notna(), "")
-publish_table(changed, dataset, "fair_change", note, shown=tables.wide(primary.assign(cell=cells), ["backbone", "method"], "measured"))
+publish_table(changed, dataset, "fair_change", note, shown=tables.readable(changed[changed["rule"] == fair.FAIR_RULE]))
 
 # %% [markdown]
 # ## How much of the possible gain?
@@ -163,7 +161,7 @@ publish_figure(
 
 # %%
 others = lies[lies["metric"].isin(["popularity", "recall_ips"])]
-publish_table(lies, dataset, "fair_popularity", note, shown=tables.rounded(others.drop(columns=["p", "detectable"]), ["backbone", "method", "metric"]))
+publish_table(lies, dataset, "fair_popularity", note, shown=tables.rounded(others.drop(columns=["p"]), ["backbone", "method", "metric"]))
 
 # %% [markdown]
 # From which tenth the dropped positives come; a tenth of them would come from each if popularity played no part.

@@ -66,7 +66,9 @@ FULL = "./run_all.sh --full toy"  # makes the release that all tests share
 @pytest.mark.slow
 def test_full(release):
     assert FULL in commands()
-    assert sorted(file.stem for file in (release / "results/toy/notebooks").glob("*.ipynb")) == sorted([*cli.MAIN, "05_diagnostics", "06_extra_feedback"])
+    assert sorted(file.stem for file in (release / "results/toy/notebooks").glob("*.ipynb")) == sorted(
+        [*cli.MAIN, "05_diagnostics", "06_extra_feedback"]
+    )
     runs = {file.parent.name for file in (release / "results/toy/runs").glob("[!.]*/run.json")}
     planned = cli._planned(resolve("toy"), studies=cli.FULL)
     assert len(runs) == len(planned), "the notebooks asked for no other run than the command had planned"

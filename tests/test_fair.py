@@ -57,7 +57,7 @@ def test_points(runs):
 
 
 def test_against_ce_is_paired_by_seed(runs):
-    table = fair.against_ce(fair.points(runs, 20)).set_index(["rule", "method", "metric"])
+    table = fair.against_ce(fair.points(runs, 20), 20).set_index(["rule", "method", "metric"])
     assert table.loc[(fair.SAME_STEP, "T-CE", "recall"), "change"] == pytest.approx((0.1 + 0.12) / 2)
     assert table.loc[(fair.FAIR_RULE, "T-CE", "ndcg"), "change"] == pytest.approx(0.1)
 

@@ -119,20 +119,24 @@ def test_page_from_a_table(home):
     counts = rows["verdict"].value_counts()
     assert counts[str(verdicts.NOT_RUN)] == 72 and counts["cannot be checked (not among the runs of this table)"] == 34
     page = (home / "VERDICTS.md").read_text()
-    assert "reproduced: 1 better, 0 worse, 0 unresolved" in page and "from memory" in page and "nan" not in page
+    assert "supported: 1 better, 0 worse" in page and "from memory" in page and "nan" not in page
 
 
 @pytest.mark.parametrize(
     ("outcomes", "name"),
     [
-        (["better", "better", "unresolved"], "reproduced"),
-        (["better", "unresolved", "unresolved"], "partly"),
-        (["better", "better", "worse"], "partly"),
-        (["worse", "unresolved", "unresolved"], "not"),
+        (["better", "better", "unresolved"], "supported"),
+        (["better", "unresolved", "unresolved"], "mixed"),
+        (["better", "better", "worse"], "mixed"),
+        (["worse", "unresolved", "unresolved"], "mixed"),
+        (["worse", "worse", "unresolved"], "contradicted"),
+        (["no effect", "no effect"], "no effect"),
+        (["no effect", "unresolved"], "unresolved"),
+        ([], "unresolved"),
     ],
 )
 def test_claims_are_counted(outcomes, name):
-    found = verdicts._counted(pd.Series(outcomes))
+    found = verdicts._counted(pd.Series(outcomes, dtype=object))
     assert found.status == name and str(found).startswith(f"{name}: {outcomes.count('better')} better, ")
 
 
@@ -165,38 +169,33 @@ def test_claims_of_the_studies(home):
         assert isinstance(judged, Verdict)
         return str(judged)
 
-    judged = verdict_on("clean_training", "clean training", against_ce=["better", "better", "unresolved"])
-    assert judged == "reproduced: 2 better, 0 worse, 1 unresolved"
+    judged = verdict_on("clean_training", "clean training", change_low=[0.1, 0.1, -0.1], change_high=[0.2] * 3)
+    assert judged == f"supported ({verdicts.EXPLORATORY}): intervals above 0 in 2 of 3 cells, below in 0"
     two = dict(backbone=["GMF", "GMF", "CDAE", "CDAE"], point=["selected", "last"] * 2)
     judged = verdict_on(
         "memorisation", "memorised late", **two, gap_low=[0.1, 0.1, -0.1, 0.1], loss_false=[1, 0.5, 1, 0.9]
     )
     assert judged.startswith(
-        "partly: harder at CE's selected step on 1 of 2 backbones; at the last step a mean loss below ln 2 on 1"
+        "mixed: harder at CE's selected step on 1 of 2 backbones; their mean loss goes on falling after it on 2"
     )
-    drops = dict(backbone=["GMF", "CDAE"], method=["T-CE", "T-CE"], precision=[0.4, 0.6], at_random=[0.2, 0.2])
-    for lows, name, n_above in (
-        ([0.6, 0.6], "reproduced", 2),
-        ([0.3, 0.6], "partly", 2),
-        ([0.3, 0.4], "not", 2),
-        ([0.1, 0.1], "not", 0),
-    ):
+    drops = dict(backbone=["GMF", "CDAE"], method="T-CE", precision=[0.4, 0.6], at_random=[0.2] * 2, peak=[0.5, 0.7])
+    for lows, name in (([0.6, 0.6], "supported"), ([0.3, 0.6], "mixed"), ([0.3, 0.4], "contradicted")):
         judged = verdict_on("drops", "mostly false", **drops, precision_low=lows)
-        assert judged.startswith(f"{name}: precision at the end of training GMF 0.400 (at random 0.200), CDAE 0.600")
-        assert judged.endswith(f"; above random on {n_above} of 2 backbones")
+        told = "precision at its highest point and at the end (at random)"
+        assert judged == f"{name}: {told} GMF 0.500 and 0.400 (0.200), CDAE 0.700 and 0.600 (0.200)"
     groups = dict(method=["T-CE", "T-CE", "CE"], group=["1–3", "4–9", "1–3"])
     assert (
-        verdict_on("activity", "least active", **groups, against_ce=["worse", "better", None])
-        == "not: 0 better, 1 worse, 0 unresolved"
+        verdict_on("activity", "least active", **groups, change_low=[-2, 1, None], change_high=[-1, 2, None])
+        == f"contradicted ({verdicts.EXPLORATORY}): intervals above 0 in 0 of 1 cells, below in 1"
     )
     grid = dict(method=["CE", "T-CE", "R-CE"], change_low=[None, 0.1, -0.2], change_high=[None, 0.2, -0.1])
     assert (
         verdict_on("sensitivity", "grids", **grid)
-        == "partly: above CE (uncorrected interval) in 1 of 2 cells, below in 1"
+        == f"mixed ({verdicts.EXPLORATORY}): intervals above 0 in 1 of 2 cells, below in 1"
     )
     assert (
-        verdict_on("tce_against_random", "at random", at_same_step=["better"])
-        == "reproduced: 1 better, 0 worse, 0 unresolved"
+        verdict_on("tce_against_random", "at random", same_step_low=[0.1], same_step_high=[0.2])
+        == f"supported ({verdicts.EXPLORATORY}): intervals above 0 in 1 of 1 cells, below in 0"
     )
     adressa = home / "results" / "adressa" / "tables"
     adressa.mkdir(parents=True)
@@ -205,10 +204,10 @@ def test_claims_of_the_studies(home):
         parts.to_csv(adressa / "parts.csv", index=False)
         found = verdicts.claims().set_index("shown in")["Adressa"]
         assert (found["`drops.md`"], found["`activity.md`"]) == (drops_there, verdicts.NOT_MEASURED)
-    table = pd.DataFrame(dict(at_same_step=["worse"]))
+    table = pd.DataFrame(dict(same_step_low=[-2], same_step_high=[-1]))
     said = verdicts.publish_study("tce_against_random", table, "ml100k", "", shown=table).data
-    assert "<b>Here</b>, of the claim that T-CE gains more" in said and said.endswith(
-        "not: 0 better, 1 worse, 0 unresolved.</p>"
+    assert "<b>Finding (MovieLens-100K): contradicted</b>, that T-CE gains more" in said and said.endswith(
+        "contradicted (exploratory: intervals without correction): intervals above 0 in 0 of 1 cells, below in 1.</i></p>"
     )
     assert (folder / "tce_against_random.md").exists()
 
@@ -249,7 +248,7 @@ def main_rows() -> pd.DataFrame:
     for (backbone, method), (outcome, gain) in outcomes.items():
         for metric in ("precision", *PAPER_METRICS):
             row = dict(backbone=backbone, method=method, metric=metric, k=20, mean=0.1 * (1 + gain), change=0.1 * gain)
-            rows.append(row | dict(against_ce=outcome if metric in PAPER_METRICS else "worse"))
+            rows.append(row | dict(against_ce=outcome if metric in PAPER_METRICS else None))
     table = pd.DataFrame(rows)
     return table.assign(change=table["change"].where(table["method"] != "CE"))
 
@@ -261,10 +260,10 @@ def judged(claim: str, table: pd.DataFrame) -> Verdict:
 
 def test_claims_on_the_main_table():
     table = main_rows()
-    assert str(judged("T-CE improves", table)) == "partly: 2 better, 0 worse, 2 unresolved"
-    assert judged("R-CE improves", table).status == "not"
-    assert str(judged("most on NeuMF", table)) == "reproduced (order of means, untested): GMF +10.0%, NeuMF +20.0%"
-    more = "partly (order of means, untested): larger on 1 of 2 backbones; R-CE GMF +15.0%, NeuMF -5.0%"
+    assert str(judged("T-CE improves", table)) == "mixed: 2 better, 0 worse, 2 unresolved"
+    assert judged("R-CE improves", table).status == "mixed"
+    assert str(judged("most on NeuMF", table)) == "supported (order of means, untested): GMF +10.0%, NeuMF +20.0%"
+    more = "mixed (order of means, untested): larger on 1 of 2 backbones; R-CE GMF +15.0%, NeuMF -5.0%"
     assert str(judged("more than R-CE", table)) == more
     assert str(judged("most on NeuMF", table[table["backbone"] == "GMF"])) == "cannot be checked (backbones not run)"
     assert str(judged("more than R-CE", table[table["method"] != "R-CE"])) == "cannot be checked (methods not run)"
@@ -274,19 +273,22 @@ def test_the_claim_on_the_same_step():
     table = pd.DataFrame(
         dict(at_own_steps=["better", "better", "unresolved"], at_same_step=["better", "worse", "worse"])
     )
+    assert str(judged("remains at the same step", table)) == "mixed: 1 better, 1 worse, of 2 improved cells"
     assert (
-        str(judged("remains at the same step", table)) == "partly: 1 better, 1 worse, 0 unresolved, of 2 improved cells"
+        str(judged("remains at the same step", table[2:])) == "cannot be checked (there is no improvement to explain)"
     )
-    assert str(judged("remains at the same step", table[2:])) == "not: there is no improvement to explain"
 
 
 def test_feedback_that_is_no_strategy_of_the_paper_does_not_count():
     table = pd.DataFrame(
         dict(
-            strategy=["fine-tuning", "weighted", "warm-up"], metric=["recall", "recall", "mrr"], against_plain="better"
+            strategy=["fine-tuning", "weighted", "warm-up"],
+            metric=["recall", "recall", "mrr"],
+            change_low=1,
+            change_high=2,
         )
     )
-    assert str(judged("fine-tuning, warm-up", table)) == "reproduced: 1 better, 0 worse, 0 unresolved"
+    assert str(judged("fine-tuning, warm-up", table)).endswith("intervals above 0 in 1 of 1 cells, below in 0")
 
 
 def test_a_users_rows_count_at_a_glance_and_for_no_claim(home):
@@ -305,9 +307,9 @@ def test_a_users_rows_count_at_a_glance_and_for_no_claim(home):
     lines = verdicts.at_a_glance("mine")
     assert lines[0] == "false positives in train: no flags" and "cannot be told" in lines[1]
     assert lines[2:] == [
-        "T-CE against CE, Recall and NDCG: 2 better, 0 worse, 2 unresolved of 4 cells",
-        "R-CE against CE, Recall and NDCG: 0 better, 2 worse, 2 unresolved of 4 cells",
-        "mine against CE, Recall and NDCG: 0 better, 2 worse, 2 unresolved of 4 cells",
-        "T-CE against CE on Other, Recall and NDCG: 2 better, 0 worse, 0 unresolved of 2 cells",
-        "R-CE against CE on Other, Recall and NDCG: 0 better, 2 worse, 0 unresolved of 2 cells",
+        "T-CE against CE, Recall@K and NDCG@K: 2 better, 0 worse, 2 unresolved of 4 cells",
+        "R-CE against CE, Recall@K and NDCG@K: 0 better, 2 worse, 2 unresolved of 4 cells",
+        "mine against CE, Recall@K and NDCG@K: 0 better, 2 worse, 2 unresolved of 4 cells",
+        "T-CE against CE on Other, Recall@K and NDCG@K: 2 better, 0 worse of 2 cells",
+        "R-CE against CE on Other, Recall@K and NDCG@K: 0 better, 2 worse of 2 cells",
     ]

@@ -67,7 +67,7 @@ def figure(drawn: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     looks = {what: dict(zip(("color", "marker"), _look(what, "T-CE"))) for what in LOOKS}
     looks[PAPER]["markerfacecolor"] = "white"
-    looks["hollow: unresolved (Holm)"] = looks[OWN] | dict(markerfacecolor="white")
+    looks["hollow: not decided (Holm)"] = looks[OWN] | dict(markerfacecolor="white")
     handles = [Line2D([], [], linestyle="none", label=name, **look) for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     return figure

@@ -138,7 +138,8 @@ def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str]
             _execute(name, first, changes)
             planned = _planned(chosen, main, studies)
             n_found = sum(bool(found(run, chosen.use_records)) for run in planned)
-            of_all = f"{len(planned)} runs, {n_found} of them on disk; compared: {', '.join(chosen.all_methods())}"
+            compared = ", ".join(dict.fromkeys(run.method for run in planned))
+            of_all = f"{len(planned)} runs, {n_found} of them on disk; compared: {compared}"
             print(f"{name}: {of_all}", file=sys.stderr, flush=True)
             run_map.map_runs(planned, chosen.jobs, f"{name}: runs", chosen.use_records)
             pool = ThreadPoolExecutor(joblib.cpu_count() if chosen.jobs == "auto" else chosen.jobs)

@@ -102,7 +102,7 @@ def rate_in_batch(drop_rate: float, n_rows: int) -> float:
 
 def row_values(part: Interactions, split: Split) -> np.ndarray:
     """What a control may need to know of each row of train or valid, float ``(n, 3)``: the popularity of its item,
-    which is the number of the item's training interactions; 1 where it is flagged as a false positive; and the tenth of the
+    which is the item's number of training interactions; 1 where it is flagged as a false positive; and the tenth of the
     training interactions, from 1 to 10 by rising popularity, in which it lies."""
     counts = np.bincount(split.train.items, minlength=split.n_items)
     of_train, popularity = np.sort(counts[split.train.items]), counts[part.items]

@@ -11,7 +11,7 @@ from replication.methods import METHODS
 from replication.methods.colliding import SPACES
 from replication.methods.known_positives import STRATEGIES
 from replication.methods.method import Style
-from replication.report.tables import tested, with_cell, with_metric
+from replication.report.tables import changed, with_cell, with_metric
 from replication.runs.store import Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
@@ -31,9 +31,7 @@ STYLES = {
 OTHERS = [  # for a user's methods, and for further lines of one method
     Style("#7B3294", "d", (0, (4, 2))),
     Style("#8C510A", "H", (0, (6, 1))),
-    Style("#01665E", "<", (0, (2, 2))),
-    Style("#C51B7D", "p", (0, (1, 2))),
-    Style("#4D4D4D", ">", (0, (5, 3))),
+    Style("#01665E", "8", (0, (2, 2))),
 ]
 
 
@@ -135,7 +133,7 @@ def panels(
 
 def change_figure(table: pd.DataFrame) -> Figure:
     """The change against CE with its 95 % interval: a panel per metric and K, a line per backbone and method."""
-    rows = with_metric(tested(table)).assign(row="")
+    rows = with_metric(changed(table)).assign(row="")
     lines, styles = (rows["backbone"] + " " + rows["method"]).unique(), styles_of(rows["method"].unique())
     figure, each = facets(rows, "row", "measured", "method − CE", height=0.32 * len(lines), sharey=True)
     for axis, panel in each:

@@ -1,5 +1,6 @@
 """Writing tables and figures so that a reader finds them, and returning them to look at."""
 
+import re
 from html import escape
 
 import pandas as pd
@@ -48,7 +49,7 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note="", shown: 
 
 def _html(table: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):  # no text is cut off
-        return table.to_html(notebook=True)
+        return re.sub(r"\*\*(.*?)\*\*", r"<b>\1</b>", table.to_html(notebook=True))
 
 
 def show_parameters(parameters: Parameters, *parts: type) -> HTML:

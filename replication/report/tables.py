@@ -10,13 +10,22 @@ from IPython.display import Markdown
 from denoise_lib.losses import drop_rate_at
 from replication.methods import METHODS, PAPER
 from replication.methods.backbones import BACKBONES
-from replication.report.statistics import bootstrap_intervals, changes, compare, corrected, counted
+from replication.report.statistics import (
+    bootstrap_intervals,
+    changes,
+    compare,
+    counted,
+    decided,
+    intervals,
+    sign_flip_p,
+)
 from replication.runs.settings import Settings
 from replication.runs.store import Run
 
-MARKS = {"better": " ▲", "worse": " ▼", "unresolved": ""}
+MARKS = {"better": "▲ ", "worse": "▼ ", "no effect": "= "}
 METRIC_NAMES = {"precision": "Precision", "recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 PAPER_METRICS = ("recall", "ndcg")
+PRIMARY = dict(metric=PAPER_METRICS, method=("T-CE", "R-CE"), backbone=("GMF", "NeuMF", "CDAE"))  # at the largest K
 CELL = ["backbone", "method", "metric", "k"]
 INTERVALS = ["mean", "low", "high", "n_seeds", "change", "change_low", "change_high"]
 PUBLISHED = ["published", "source", "verdict"]  # filled by published.with_published
@@ -48,27 +57,43 @@ def is_own(table: pd.DataFrame) -> pd.Series:
     return own
 
 
+def families(table: pd.DataFrame) -> pd.Series:
+    """The family of tests to which a cell belongs: the primary cells of the papers' methods and backbones; those of a
+    user's, which so leave the others' marks as they are; NaN for exploratory cells (docs/statistics.md)."""
+    own, largest = is_own(table), table["k"] == table["k"].max()
+    wanted = [table[name].isin(values) for name, values in PRIMARY.items()]
+    primary = largest & wanted[0] & (own | (wanted[1] & wanted[2]))
+    return own.map({True: "your own", False: "the papers'"}).where(primary)
+
+
 def main_table(
-    runs: list[Run], note: str = "", part: str = "test", users: str = "all", baselines: pd.DataFrame | None = None
+    runs: list[Run],
+    note: str = "",
+    part: str = "test",
+    users: str = "all",
+    baselines: pd.DataFrame | None = None,
+    primary: bool = False,
 ) -> pd.DataFrame:
     """One row per backbone x method x metric x K: mean over seeds with its 95 % interval, and the change against CE.
 
     ``change`` is the mean over seeds of (method - CE) with the same seed, its interval that of the paired differences,
-    ``p`` that of their t-test. ``p_holm`` is Holm's correction over the table's Recall and NDCG cells; the other
-    metrics' cells are corrected apart, and so are those of a user's methods and backbones. ``against_ce`` is better or
-    worse where it is below 0.05, else unresolved. ``detectable`` is the least true change that as many seeds would find
-    four times in five. ``note`` fills the column that says how a run differs from the released one. ``baselines`` (of
-    :func:`denoise_lib.baselines.baselines`) come last, with an empty backbone.
+    ``p`` and ``p_signs`` those of :mod:`~replication.report.statistics`' tests. With ``primary``,
+    which takes the runs of all methods, ``against_ce``, ``p_holm`` and ``detectable`` say what
+    :func:`~replication.report.statistics.decided` does of the primary cells. ``note`` fills the column that says how a
+    run differs from the released one. ``baselines`` (of :func:`denoise_lib.baselines.baselines`) come last, with an
+    empty backbone.
     """
     values, cell = values_of(runs, part, users), ["backbone", "metric", "k"]
     values = values.iloc[values.groupby(cell, sort=False).ngroup().argsort(kind="stable")].reset_index(drop=True)
-    table = compare(values, [*cell, "method"], cell, values["method"] == "CE")
-    table = corrected(table, "against_ce", [table["metric"].isin(PAPER_METRICS), is_own(table)])
+    tests = {"p_signs": sign_flip_p} if primary else {}
+    table = compare(values, [*cell, "method"], cell, values["method"] == "CE", **tests)
+    if primary:
+        table = decided(table, families(table), table["mean"] - table["change"])
     if baselines is not None:
         cells = baselines[(baselines["users"] == users) & baselines["value"].notna()].rename(columns={"value": "mean"})
         cells = cells[["method", "metric", "k", "mean"]].assign(backbone="", n_seeds=1)
         table = pd.concat([table, cells], ignore_index=True)
-    columns = [*CELL, *INTERVALS, "against_ce", *PUBLISHED, "note", "p", "p_holm", "detectable"]
+    columns = [*CELL, *INTERVALS, "against_ce", *PUBLISHED, "note", "p", "p_signs", "p_holm", "detectable"]
     return table.assign(note=note).reindex(columns=columns)
 
 
@@ -97,22 +122,30 @@ def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
     return table.merge(found.astype({"k": int}), on=CELL, how="left")
 
 
-def tested(table: pd.DataFrame) -> pd.DataFrame:
+def changed(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with a change of Recall or NDCG."""
     return table[table["change"].notna() & table["metric"].isin(PAPER_METRICS)]
 
 
-def readable(table: pd.DataFrame, keys: Sequence = ("backbone", "method"), outcome="against_ce") -> pd.DataFrame:
-    """Recall and NDCG as people read them: a row for each value of ``keys``, a column for each metric and K.
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The primary cells."""
+    return table[table["against_ce"].notna()]
 
-    A cell is the mean ± half its interval, then in parentheses the change ± half its interval, marked ▲ better or ▼
-    worse by the column ``outcome``, after Holm's correction.
-    """
+
+def readable(table: pd.DataFrame, keys: Sequence = ("backbone", "method")) -> pd.DataFrame:
+    """Recall and NDCG as people read them: a row for each value of ``keys``; for each metric and K a column of means ±
+    half their intervals, the best of each backbone in bold, and one of changes (Δ), marked ▲ better, ▼ worse or = no
+    effect in the primary cells."""
     rows = with_metric(table[table["metric"].isin(PAPER_METRICS)])
-    gains = (" (" + spread(rows["change"], rows["change_high"], "+") + ")").where(rows["change"].notna(), "")
-    marks = rows[outcome].astype(object).map(MARKS).fillna("")
-    cells = spread(rows["mean"], rows["high"]) + gains + marks
-    return wide(rows.assign(cell=cells), keys, "measured").rename_axis(columns=None)
+    is_best = rows["mean"] == rows.groupby(["backbone", "measured"], dropna=False)["mean"].transform("max")
+    means = spread(rows["mean"], rows["high"], digits=3)
+    marks = rows["against_ce"].astype(object).map(MARKS).fillna("") if "against_ce" in rows else ""
+    gains = (marks + spread(rows["change"], rows["change_high"], "+")).where(rows["change"].notna(), "")
+    columns = {"": means.mask(is_best, "**" + means + "**"), "Δ": gains}
+    both = [rows.assign(column=prefix + rows["measured"], cell=cells) for prefix, cells in columns.items()]
+    order = [prefix + name for name in rows["measured"].unique() for prefix in columns]
+    found = wide(pd.concat(both), keys, "column")[order]
+    return found.loc[:, (found != "").any()].rename_axis(columns=None)
 
 
 def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell") -> pd.DataFrame:
@@ -121,10 +154,15 @@ def wide(rows: pd.DataFrame, keys: Sequence[str], column: str, cell: str = "cell
     return rows.pivot(index=list(keys), columns=column, values=cell).reindex(order, columns=rows[column].unique())
 
 
-def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "") -> pd.Series:
-    """``0.1000 ± 0.0100``: means and half their intervals, where they have one; ``sign="+"`` for changes."""
-    texts = middle.map(f"{{:{sign}.4f}}".format).replace("-0.0000", f"{0:{sign}.4f}")
-    return texts if high is None else texts + (high - middle).map(" ± {:.4f}".format).where(high.notna(), "")
+def spread(middle: pd.Series, high: pd.Series | None = None, sign: str = "", digits: int = 4) -> pd.Series:
+    """``.1000 ± .0100``, which does not break: means and half their intervals, where they have one; ``sign="+"`` for
+    changes."""
+    texts = middle.map(f"{{:{sign}.{digits}f}}".format).str.replace(r"^-(0\.0+)$", sign + r"\1", regex=True)
+    if high is not None:
+        texts += (
+            (high - middle).map(f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{{:.{digits}f}}".format).where(high.notna(), "")
+        )
+    return texts.str.replace(r"\b0\.", ".", regex=True)
 
 
 def cell_index(rows: pd.DataFrame) -> list[pd.Series]:
@@ -145,7 +183,7 @@ def rounded(table: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> Markdown:
     """One sentence per backbone and method on what the main table says: counted, not judged."""
     lines = [
-        f"- {backbone}: {method} against CE in {len(found)} cells (Recall and NDCG at each K): {counted(found)}."
+        f"- {backbone}: {method} against CE in {len(found)} primary cells: {counted(found)}."
         for (backbone, method), found in tested(table).groupby(["backbone", "method"], sort=False)["against_ce"]
     ]
     return Markdown("\n".join(lines))
@@ -180,8 +218,8 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
 
     ``own_steps`` is the difference when each is at its own selected step, as in the main table; ``same_step`` is what
     remains of it when ``base`` is read from its curve at the method's step. Both are means paired by seed, with 95 %
-    intervals ``*_low, *_high``; ``at_own_steps`` and ``at_same_step`` are better, worse or unresolved, each corrected
-    by Holm over its column, a user's rows apart. Needs runs with ``test_curve``.
+    intervals ``*_low, *_high``. Where the base is CE, ``at_own_steps`` and ``at_same_step`` are the outcomes of the
+    primary cells, of the family of each column. Needs runs with ``test_curve``.
     """
     bases = {(run.settings.backbone, run.settings.seed): run for run in runs if run.settings.method == base}
     frames, names = [], ["own_steps", "same_step"]
@@ -192,23 +230,26 @@ def same_step_table(runs: list[Run], ks: Sequence[int], base: str = "CE") -> pd.
         curve, rows = other.history.set_index("step"), []
         for metric, k in product(PAPER_METRICS, ks):
             value, at = run.value(metric, k), curve[f"{metric}_{k}_test"]
-            rows.append((metric, k, value - at[other.selected_step], value - at[run.selected_step]))
-        frames.append(with_cell(run, pd.DataFrame(rows, columns=["metric", "k", *names])))
-    columns = []
-    for name in names:
-        found = changes(pd.concat(frames), CELL, name)
-        found = corrected(found, f"at_{name}", [is_own(found)], name).rename(columns={"p": f"{name}_p"})
-        columns.append(found.set_index(CELL).drop(columns=["p_holm", "detectable"]))
-    table, outcomes = pd.concat(columns, axis=1), [f"at_{name}" for name in names]
-    return table[[*table.columns.drop(outcomes), *outcomes]].reset_index()
+            theirs = [at[other.selected_step], at[run.selected_step]]
+            rows.append((metric, k, *theirs, value - theirs[0], value - theirs[1]))
+        frames.append(with_cell(run, pd.DataFrame(rows, columns=["metric", "k", "ce_own", "ce_same", *names])))
+    frame, columns = pd.concat(frames), []
+    n_seeds = frame.groupby(CELL, sort=False)["seed"].count().to_numpy()
+    for name, of_ce in zip(names, ("ce_own", "ce_same")):
+        found = changes(frame, CELL, name).assign(n_seeds=n_seeds)
+        if base == "CE":
+            at_base = intervals(frame, CELL, of_ce)["mean"]
+            found = decided(found, families(found), at_base, name, f"at_{name}").drop(columns=["p_holm", "detectable"])
+        columns.append(found.rename(columns={"p": f"{name}_p"}).set_index([*CELL, "n_seeds"]))
+    return pd.concat(columns, axis=1).reset_index()
 
 
 def readable_same_step(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as people read it, marked like the main table."""
     rows, cells = with_metric(table), {}
     for name in ("own_steps", "same_step"):
-        marks = rows[f"at_{name}"].map(MARKS)
-        cells[name.replace("_", " ")] = spread(rows[name], rows[f"{name}_high"], "+") + marks
+        marks = rows[f"at_{name}"].map(MARKS).fillna("") if f"at_{name}" in rows else ""
+        cells[name.replace("_", " ")] = marks + spread(rows[name], rows[f"{name}_high"], "+")
     return pd.DataFrame(cells).set_index(cell_index(rows))
 
 

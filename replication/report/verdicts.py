@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
-from math import log
 
 import pandas as pd
 from IPython.display import HTML
@@ -12,19 +11,21 @@ from denoise_lib.files import replacing
 from replication.methods.backbones import BACKBONES
 from replication.report.publish import publish_table
 from replication.report.published import beside_published, published
-from replication.report.statistics import counted
+from replication.report.statistics import by_interval, counted
 from replication.report.tables import CELL, INTERVALS, PAPER_METRICS, is_own, tested, wide, with_metric
 from replication.support import paths
 
 TITLES = {"adressa": "Adressa", "amazon_book": "Amazon-book", "yelp": "Yelp", "ml100k": "MovieLens-100K"}
 UNFLAGGED = "no flags"  # as the table of the parts says it
 BY_MEANS = "order of means, untested"
+EXPLORATORY = "exploratory: intervals without correction"
 CLAIMS = pd.read_csv(files("replication.report") / "claims.csv", keep_default_na=False)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim or a published number: a ``status`` in a few words, such as ``reproduced``;
+    """What our runs say of a claim or a published number: a ``status`` (of a claim: supported, contradicted, no effect,
+    mixed, unresolved or cannot be checked; of a number: reproduced and the like);
     ``limits``, what it holds for or why there is no better one; and ``reasons``, what was counted or measured."""
 
     status: str
@@ -68,7 +69,8 @@ def numbers() -> pd.DataFrame:
 def claims() -> pd.DataFrame:
     """The papers' claims, a line each: verdicts on Adressa and MovieLens-100K, computed from the tables there."""
     found = {TITLES[name]: [_verdict(name, claim) for claim in CLAIMS.itertuples()] for name in ("adressa", "ml100k")}
-    return CLAIMS[["claim", "published"]].assign(**found, **{"shown in": "`" + CLAIMS["table"] + ".md`"})
+    table = CLAIMS[["claim", "published"]].assign(**found, **{"shown in": "`" + CLAIMS["table"] + ".md`"})
+    return table.set_axis(range(1, len(table) + 1))
 
 
 def _verdict(dataset: str, claim) -> Verdict:
@@ -80,30 +82,51 @@ def _verdict(dataset: str, claim) -> Verdict:
 
 
 def judge(claim, table: pd.DataFrame) -> Verdict:
-    """What a table says of a line of ``claims.csv``: by the function that it names, or by the ``outcome`` of some
-    ``rows``. A claim is about the papers' methods and backbones, so a user's own do not count."""
+    """What a table says of a line of ``claims.csv``: by the function that it names, by the ``outcome`` of the primary
+    cells, or, where the table is exploratory, by the uncorrected intervals of the column ``change``. A claim is about
+    the papers' methods and backbones, so a user's own do not count."""
     table = table[~is_own(table)]
     if claim.judge:
         return JUDGES[claim.judge](table)
     least = table["group"].iloc[0] if "group" in table else None  # active of all users  # noqa: F841
-    return _counted((table.query(claim.rows) if claim.rows else table)[claim.outcome])
+    rows = table.query(claim.rows) if claim.rows else table
+    if claim.outcome:
+        return _counted(rows[claim.outcome].dropna())
+    return _by_intervals(rows[f"{claim.change}_low"], rows[f"{claim.change}_high"])
 
 
-def _status(holds: pd.Series) -> str:
-    return "reproduced" if holds.all() else "partly" if holds.any() else "not"
+def _status(n_for: int, n_against: int, n: int, n_no_effect: int = 0) -> str:
+    """Of a claim, by the cells that speak for it and against it."""
+    if n_for > n / 2 and not n_against:
+        return "supported"
+    if n_against > n / 2 and not n_for:
+        return "contradicted"
+    if 0 < n_no_effect == n:
+        return "no effect"
+    return "mixed" if n_for or n_against else "unresolved"
+
+
+def _holds(holds: pd.Series) -> str:
+    """Of a claim that each backbone fulfils or not."""
+    return "supported" if holds.all() else "mixed" if holds.any() else "contradicted"
 
 
 def _counted(outcomes: pd.Series, more: str = "") -> Verdict:
-    """``reproduced``: better in over half of the cells and worse in none; ``not``: better in none; else ``partly``."""
-    better = outcomes == "better"
-    most = better.mean() > 0.5 and not (outcomes == "worse").any()
-    return Verdict("reproduced" if most else "partly" if better.any() else "not", reasons=counted(outcomes) + more)
+    n_for, n_against, n_no_effect = ((outcomes == name).sum() for name in ("better", "worse", "no effect"))
+    return Verdict(_status(n_for, n_against, len(outcomes), n_no_effect), reasons=counted(outcomes) + more)
+
+
+def _by_intervals(low: pd.Series, high: pd.Series) -> Verdict:
+    found = by_interval(low, high)
+    above, below = (found == "above 0").sum(), (found == "below 0").sum()
+    told = f"intervals above 0 in {above} of {len(found)} cells, below in {below}"
+    return Verdict(_status(above, below, len(found)), EXPLORATORY, told)
 
 
 def remains(table: pd.DataFrame) -> Verdict:
     gained = table[table["at_own_steps"] == "better"]
     if gained.empty:
-        return Verdict("not", reasons="there is no improvement to explain")
+        return Verdict("cannot be checked", "there is no improvement to explain")
     return _counted(gained["at_same_step"], f", of {len(gained)} improved cells")
 
 
@@ -125,7 +148,7 @@ def most_on_neumf(table: pd.DataFrame) -> Verdict:
     if "NeuMF" not in gains or len(gains) < 2:
         return Verdict("cannot be checked", "backbones not run")
     holds = gains["NeuMF"] == gains.max() and gains["NeuMF"] > 0
-    return Verdict("reproduced" if holds else "not", BY_MEANS, gains_told(gains))
+    return Verdict("supported" if holds else "contradicted", BY_MEANS, gains_told(gains))
 
 
 def more_than_reweighted(table: pd.DataFrame) -> Verdict:
@@ -134,31 +157,30 @@ def more_than_reweighted(table: pd.DataFrame) -> Verdict:
         return Verdict("cannot be checked", "methods not run")
     larger = truncated > reweighted
     told = f"larger on {larger.sum()} of {len(larger)} backbones; R-CE {gains_told(reweighted)}"
-    return Verdict(_status(larger), BY_MEANS, told)
+    return Verdict(_holds(larger), BY_MEANS, told)
 
 
 def memorised(table: pd.DataFrame) -> Verdict:
-    selected, last = (table[table["point"] == point] for point in ("selected", "last"))
-    harder, memorised = selected["gap_low"] > 0, last["loss_false"] < log(2)
+    selected, last = (table[table["point"] == point].set_index("backbone") for point in ("selected", "last"))
+    harder, falls = selected["gap_low"] > 0, last["loss_false"] < selected["loss_false"]
     early = f"harder at CE's selected step on {harder.sum()} of {len(harder)} backbones"
-    late = f"at the last step a mean loss below ln 2 on {memorised.sum()}"
-    return Verdict(_status(pd.concat([harder, memorised])), reasons=f"{early}; {late}")
+    late = f"their mean loss goes on falling after it on {falls.sum()}"
+    return Verdict(_holds(pd.concat([harder, falls])), reasons=f"{early}; {late}")
 
 
 def mostly_false(table: pd.DataFrame) -> Verdict:
     rows = table[table["method"] == "T-CE"]
-    above = rows["precision_low"] > rows["at_random"]
-    found = [f"{row.backbone} {row.precision:.3f} (at random {row.at_random:.3f})" for row in rows.itertuples()]
-    of_each = f"precision at the end of training {', '.join(found)}"
-    told = f"{of_each}; above random on {above.sum()} of {len(rows)} backbones"
-    return Verdict(_status(rows["precision_low"] > 0.5), reasons=told)
+    of_each = [
+        f"{row.backbone} {row.peak:.3f} and {row.precision:.3f} ({row.at_random:.3f})" for row in rows.itertuples()
+    ]
+    told = f"precision at its highest point and at the end (at random) {', '.join(of_each)}"
+    return Verdict(_holds(rows["precision_low"] > 0.5), reasons=told)
 
 
 def over_grids(table: pd.DataFrame) -> Verdict:
-    rows = table[table["method"] != "CE"]
-    gains, losses = rows["change_low"] > 0, rows["change_high"] < 0
-    told = f"above CE (uncorrected interval) in {gains.sum()} of {len(gains)} cells, below in {losses.sum()}"
-    return Verdict(_status(gains), reasons=told)
+    limits = ["change_low", "change_high"]
+    rows = table[table["method"] != "CE"].drop_duplicates(["method", *limits])  # a setting of two grids counts once
+    return _by_intervals(*(rows[limit] for limit in limits))
 
 
 _RULES = (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
@@ -166,10 +188,13 @@ JUDGES = {rule.__name__: rule for rule in _RULES}
 
 
 def publish_study(name: str, table: pd.DataFrame, dataset: str, note: str, shown: pd.DataFrame) -> HTML:
-    """:func:`~replication.report.publish.publish_table`, and below it what VERDICTS.md says of the table's claim."""
-    (claim,) = CLAIMS.query("table == @name").itertuples()
-    says = f"<p><b>Here</b>, of the claim that {claim.claim.partition(' [')[0]}: {judge(claim, table)}.</p>"
-    return HTML(publish_table(table, dataset, name, note, shown=shown).data + says)
+    """:func:`~replication.report.publish.publish_table`, and below it what VERDICTS.md says of the table's claims."""
+    where = f"Finding ({TITLES.get(dataset, dataset)})"
+    said = [
+        (claim.claim.partition(" [")[0], judge(claim, table)) for claim in CLAIMS.query("table == @name").itertuples()
+    ]
+    findings = [f"<p><b>{where}: {found.status}</b>, that {claim}. <i>{found}.</i></p>" for claim, found in said]
+    return HTML(publish_table(table, dataset, name, note, shown=shown).data + "".join(findings))
 
 
 def at_a_glance(dataset: str) -> list[str]:
@@ -184,7 +209,7 @@ def at_a_glance(dataset: str) -> list[str]:
     rows = tested(main)
     where = rows["backbone"].map(lambda name: "" if name in BACKBONES else f" on {name}")
     for (method, on), cells in rows.groupby(["method", where], sort=False)["against_ce"]:
-        lines.append(f"{method} against CE{on}, Recall and NDCG: {counted(cells)} of {len(cells)} cells")
+        lines.append(f"{method} against CE{on}, Recall@K and NDCG@K: {counted(cells)} of {len(cells)} cells")
     return lines
 
 
@@ -193,7 +218,12 @@ def write() -> None:
     rows = numbers()
     template = Template((files("replication.report") / "templates" / "verdicts.md.j2").read_text(encoding="utf-8"))
     sections = [_section(name, of_data) for name, of_data in rows.groupby("dataset", sort=False)]
-    tables = {"claims": _markdown(claims()), "tally": _markdown(_tally(rows))}
+    judged = claims().rename_axis("no.").reset_index()
+    verdict = judged.columns[3:5]
+    reasons = judged.melt(["no.", "shown in"], verdict, "data set", "why").sort_values("no.", kind="stable")
+    statuses = judged.drop(columns="shown in").assign(**judged[verdict].map(lambda found: f"**{found.status}**"))
+    tables = {"claims": _markdown(statuses), "reasons": _markdown(reasons[["no.", "data set", "why", "shown in"]])}
+    tables["tally"] = _markdown(_tally(rows))
     page = template.render(tables, sections=sections, not_run=NOT_RUN)
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)

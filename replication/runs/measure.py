@@ -21,7 +21,7 @@ ROWS = 20_000  # training positives whose losses are averaged
 
 
 def final_metrics(model, split: Split, ks: Sequence[int]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Means of validation, of at most ``VALIDATION_USERS``, and test, over all and warm users; each user's test values."""
+    """Means of a sample of validation and of test, over all and warm users; each user's test values."""
     rows = []
     ranked = {"valid": (sample_of_users(split.valid), [split.train]), "test": (split.test, [split.train, split.valid])}
     for part, (truth, seen) in ranked.items():
@@ -40,7 +40,7 @@ def where_the_hits_are(model, split: Split, ks: Sequence[int]) -> pd.DataFrame:
 
     - ``popularity``: the mean popularity of the ranked items;
     - ``recall_ips``: the mean over users of :math:`\sum_i w_i h_i / \sum_i w_i` over a user's test items, :math:`h_i` a
-      hit and :math:`w_i` one over the item's popularity, at least 1: Recall as if all items had been as likely to be seen;
+      hit and :math:`w_i` one over the item's popularity, at least 1: Recall as if all were as likely to be seen;
     - ``recall_tenth_<t>``: hits among the test rows of the t-th tenth of popularity; ``n_users`` is their number.
     """
     task = ranking_task(split, split.test, [split.train, split.valid])

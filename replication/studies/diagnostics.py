@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from replication.methods import METHODS
-from replication.report.statistics import changes, compare, corrected, intervals, over_seeds
-from replication.report.tables import PAPER_METRICS, is_own, main_table, with_cell
+from replication.report.statistics import changes, compare, intervals, over_seeds
+from replication.report.tables import PAPER_METRICS, main_table, with_cell
 from replication.runs.parameters import Parameters
 from replication.runs.recipe import split_for
 from replication.runs.settings import Settings, plan
@@ -60,7 +60,7 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
     of_method = dict(list(table[table["metric"].isin(PAPER_METRICS)].set_index(keys).groupby("method")))
     clean = of_method["clean-only"].rename(columns={"mean": "clean"}).assign(normal=of_method["CE"]["mean"])
     clean["relative"] = clean["change"] / clean["normal"]
-    columns = ["normal", "clean", "change", "change_low", "change_high", "p_holm", "against_ce", "relative"]
+    columns = ["normal", "clean", "change", "change_low", "change_high", "relative"]
     return clean[columns].reset_index()
 
 
@@ -93,12 +93,16 @@ def drop_points(runs: list[Run]) -> pd.DataFrame:
 
 
 def drops(runs: list[Run]) -> pd.DataFrame:
-    """The same at the last point, for every method that drops: means over seeds with the interval of the precision."""
+    """The same at the last point, for every method that drops: means over seeds with the interval of the precision,
+    and ``peak``, the highest point of its mean curve."""
     names = dict(drop_precision="precision", false_share="at_random", drop_recall="recall", drop_share="dropped")
-    ends = [with_cell(run, run.history.iloc[[-1]]) for run in runs if "drop_precision" in run.history]
-    frame, keys = pd.concat(ends, ignore_index=True).rename(columns=names), ["backbone", "method", "step"]
+    curves = [with_cell(run, run.history) for run in runs if "drop_precision" in run.history]
+    ends = pd.concat([curve.iloc[[-1]] for curve in curves], ignore_index=True)
+    means = pd.concat(curves).groupby(["backbone", "method", "step"])["drop_precision"].mean()
+    peaks = means.groupby(["backbone", "method"]).max().rename("peak")
+    frame, keys = ends.rename(columns=names).join(peaks, on=peaks.index.names), ["backbone", "method", "step"]
     precision = changes(frame, keys, "precision")[[*keys, "precision", "precision_low", "precision_high"]]
-    return precision.join(_means(frame, keys, ["at_random", "recall", "dropped"]).drop(columns=keys))
+    return precision.join(_means(frame, keys, ["peak", "at_random", "recall", "dropped"]).drop(columns=keys))
 
 
 def training_counts(runs: list[Run], parameters: Parameters) -> pd.Series:
@@ -131,7 +135,7 @@ def with_users(runs: list[Run]) -> list[Run]:
 
 def activity(runs: list[Run], counts: pd.Series) -> pd.DataFrame:
     """Test metrics by user activity: ``backbone, method, metric, k, group, n_users, mean, low, high`` and the change
-    against CE, paired by seed, tested in a family for each metric and K; for runs that have users."""
+    against CE, paired by seed; for runs that have users."""
     frames = []
     for run in runs:
         per_user = run.per_user()
@@ -146,8 +150,7 @@ def activity(runs: list[Run], counts: pd.Series) -> pd.DataFrame:
     values = values.iloc[least.argsort(kind="stable")].reset_index(drop=True)
     keys = ["backbone", "method", "metric", "k", "group", "n_users"]
     cell = [key for key in keys if key != "method"]
-    table = compare(values, keys, cell, values["method"] == "CE", over_seeds).drop(columns=["n_seeds", "detectable"])
-    return corrected(table, "against_ce", [table["metric"], table["k"], is_own(table)])
+    return compare(values, keys, cell, values["method"] == "CE", over_seeds).drop(columns=["n_seeds", "p"])
 
 
 def selection_study(runs: list[Run], k: int) -> pd.DataFrame:

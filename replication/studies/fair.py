@@ -10,8 +10,8 @@ from scipy.stats import bootstrap, rankdata
 from denoise_lib.data import Split
 from replication.methods import FAIR, METHODS
 from replication.methods.method import IS_FALSE, POPULARITY, row_values
-from replication.report.statistics import changes, compare, interval, over_seeds
-from replication.report.tables import PAPER_METRICS, with_cell
+from replication.report.statistics import changes, compare, decided, interval, over_seeds, sign_flip_p
+from replication.report.tables import PAPER_METRICS, families, with_cell
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -76,13 +76,14 @@ def _precision(history: pd.DataFrame) -> float:
     return (history["drop_precision"].fillna(0) * n_dropped).sum() / n_dropped.sum() if n_dropped.any() else np.nan
 
 
-def against_ce(at: pd.DataFrame) -> pd.DataFrame:
-    """``rule, backbone, method, metric, mean, low, high, n_seeds, change, change_low, change_high, p`` of
-    :func:`points`: the change against CE under the same rule, paired by split."""
+def against_ce(at: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The columns of :func:`~replication.report.tables.main_table`, and ``rule``, of :func:`points`: the change against
+    CE under the same rule, paired by split, and what is decided of each rule's primary cells."""
     keys = ["rule", "backbone", "method", "metric"]
     values = at.melt(["rule", "backbone", "method", "seed"], list(PAPER_METRICS), "metric")
     cell = [key for key in keys if key != "method"]
-    return compare(values, keys, cell, values["method"] == "CE").drop(columns="detectable")
+    table = compare(values, keys, cell, values["method"] == "CE", p_signs=sign_flip_p).assign(k=k)
+    return decided(table, table["rule"].where(families(table).notna()), table["mean"] - table["change"])
 
 
 def stops(runs: list[Run]) -> pd.DataFrame:
@@ -140,9 +141,7 @@ def gain_and_precision(at: pd.DataFrame, splits: dict[int, Split]) -> pd.DataFra
     of_ce = same[same["method"] == "CE"].set_index(["backbone", "seed"])["recall"].rename("ce")
     same = same.join(of_ce, on=["backbone", "seed"]).assign(gain=lambda rows: rows["recall"] - rows["ce"])
     keys = ["backbone", "method"]
-    table = changes(same[same["method"] != "CE"].dropna(subset="precision"), keys, "gain").drop(
-        columns=["p", "detectable"]
-    )
+    table = changes(same[same["method"] != "CE"].dropna(subset="precision"), keys, "gain").drop(columns="p")
     return table.merge(over_seeds(same, keys, "precision")[[*keys, "mean"]].rename(columns={"mean": "precision"}))
 
 

@@ -51,7 +51,7 @@ def sensitivity(options: list[str], runs: list[Run], k: int) -> pd.DataFrame:
     values = _at_k(frames, k).drop_duplicates(ignore_index=True)
     table = compare(values, keys, cell, values["method"] == "CE", over_seeds)
     table = table.sort_values(["parameter", "x", "metric"], ascending=[True, True, False])  # Recall first
-    return table.rename(columns={"x": "value"}).drop(columns=["n_seeds", "p", "detectable"])
+    return table.rename(columns={"x": "value"}).drop(columns=["n_seeds", "p"])
 
 
 def dose_plan(parameters: Parameters) -> list[tuple[dict, Settings]]:
