@@ -50,6 +50,8 @@ def test_all_tables_are_made_from_records_alone(released, capfd):
     assert "of the data files alone: checks.csv, checks.md, drop_rates.csv" in told
     assert {"main", "statistics", "activity", "extra_feedback", "colliding_chosen"} <= {file.stem for file in files}
     assert paths.results("toy") == released and not (released.parents[1] / "data").exists()
+    means = [pd.read_csv(file) for file in released.glob("records/**/metrics*.csv")]
+    assert len(means) > 100 and all(frame["value"].notna().all() for frame in means)
 
 
 @pytest.mark.slow

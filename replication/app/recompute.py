@@ -11,14 +11,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import shorten
+from unittest import mock
 
 import jupytext
 import numpy as np
 import pandas as pd
 
+from replication.runs.parameters import datasets
 from replication.runs.settings import Settings
 from replication.runs.store import Run, changed_records, found, load_run, record_of, records_in
 from replication.support import paths
@@ -73,25 +76,18 @@ def _recompute(dataset: str) -> bool:
 
 def _make(dataset: str, home: Path) -> list[str]:
     """Makes all tables in an empty home that has the records alone. Returns what failed."""
-    records, before = records_in(dataset).resolve(), os.environ.get("DENOISE_HOME")
-    (home / "results" / dataset).mkdir(parents=True)
-    (home / "data" / dataset).mkdir(parents=True)
+    results, records = home / "results" / dataset, records_in(dataset).resolve()
+    results.mkdir(parents=True)
     for folder in filter(Path.is_dir, (records, records.with_name("reruns"))):
-        (home / "results" / dataset / folder.name).symlink_to(folder)
-    if (records / "card.json").is_file():
+        (results / folder.name).symlink_to(folder)
+    if (records / "card.json").is_file():  # what is known of the data
+        (home / "data" / dataset).mkdir(parents=True)
         shutil.copy(records / "card.json", home / "data" / dataset)
-    makers = {name: lambda name=name: _run_notebook(name, dataset) for name in NOTEBOOKS}
-    if not (paths.PARAMS / f"{dataset}.yaml").is_file():
-        makers = {}
-    for name in [name for name in TOOLS if (records.parent / "tables" / f"{name}.csv").is_file()]:
-        told = [argument.format(dataset=dataset, records=records) for argument in TOOLS[name]]
-        makers[name] = lambda name=name, told=told: _run_tool(name, told)
-    os.environ["DENOISE_HOME"] = str(home)
-    try:
-        return [told for name, make in makers.items() if (told := _failure(name, make))]
-    finally:
-        os.environ.pop("DENOISE_HOME")
-        os.environ |= {"DENOISE_HOME": before} if before else {}
+    steps = {name: partial(_run_notebook, name, dataset) for name in NOTEBOOKS if dataset in datasets()}
+    released = [name for name in TOOLS if (paths.results(dataset) / "tables" / f"{name}.csv").is_file()]
+    steps |= {name: partial(_run_tool, name, dataset=dataset, records=records) for name in released}
+    with mock.patch.dict(os.environ, DENOISE_HOME=str(home)):
+        return [told for name, make in steps.items() if (told := _failure(name, make))]
 
 
 def _failure(name: str, make: Callable[[], None]) -> str:
@@ -114,7 +110,8 @@ def _run_notebook(name: str, dataset: str) -> None:
             values |= {"dataset": dataset, "changes": {"use_records": "only"}}
 
 
-def _run_tool(name: str, arguments: list[str]) -> None:
+def _run_tool(name: str, **values) -> None:
+    arguments = [argument.format(**values) for argument in TOOLS[name]]
     command = [sys.executable, str(paths.PROJECT / "tools" / f"{name}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.stderr and done.returncode:  # agreement ends with 1, and says nothing there, where it finds a difference
