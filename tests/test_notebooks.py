@@ -11,7 +11,16 @@ from replication.app.notebooks import NotebookFailed, clean, execute
 from replication.support import paths
 
 PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS.values()]
-NAMES = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback", "07_own_loss"]
+NAMES = [
+    "01_data",
+    "02_tce",
+    "03_rce",
+    "04_tables",
+    "05_diagnostics",
+    "06_extra_feedback",
+    "07_own_loss",
+    "08_fair_fight",
+]
 
 
 @pytest.mark.parametrize("text, pair", PAIRS, ids=lambda path: path.name)
