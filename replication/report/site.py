@@ -30,9 +30,9 @@ from replication.support.environment import environment
 TEMPLATES = Path(__file__).parent / "templates"
 CODE_STYLES = {"light": "default", "dark": "github-dark"}  # pygments' names
 SCRIPT = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "𝒜ℬ𝒞𝒟ℰℱ𝒢ℋℐ𝒥𝒦ℒℳ𝒩𝒪𝒫𝒬ℛ𝒮𝒯𝒰𝒱𝒲𝒳𝒴𝒵")
-TEXTS = "README.md VERDICTS.md DEVIATIONS.md *.md docs/*.md notebooks/*.ipynb benchmarks/results/*.md"  # of the project
-RESULTS = (
-    "results/*/notebooks/*.ipynb results/*/README.md results/*/tables/*.md"  # of the home, which runs have written
+SOURCES = (  # in the order of the menu
+    "README.md VERDICTS.md DEVIATIONS.md *.md results/*/notebooks/*.ipynb notebooks/*.ipynb "
+    "docs/*.md benchmarks/results/*.md results/*/README.md results/*/tables/*.md"
 )
 COPIED = (".csv", ".png", ".cff", "")  # of the files that a page links to; LICENSE has no suffix
 GROUPS = {"": "Overview", "docs": "Documents", "notebooks": "Toy data", "benchmarks/results": "Benchmarks"}
@@ -108,8 +108,8 @@ class Site:
     """The pages, which know of each other, and the folder that they and what they show are written to."""
 
     def __init__(self, folder: Path):
-        roots = [(paths.PROJECT, TEXTS), (paths.home(), RESULTS)]
-        found = [(root, file) for root, some in roots for each in some.split() for file in sorted(root.glob(each))]
+        roots = [(paths.home() if some.startswith("results/") else paths.PROJECT, some) for some in SOURCES.split()]
+        found = [(root, file) for root, some in roots for file in sorted(root.glob(some))]
         sources = [file.relative_to(root).as_posix() for root, file in found if ".partial" not in file.name]
         self.folder, self.pages = folder, {source: Page(source) for source in sources}
         for page in self.pages.values():
