@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from base64 import b64decode
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -112,10 +113,9 @@ class Site:
         found = [(root, file) for root, some in roots for file in sorted(root.glob(some))]
         sources = [file.relative_to(root).as_posix() for root, file in found if ".partial" not in file.name]
         self.folder, self.pages = folder, {source: Page(source) for source in sources}
+        self.groups = defaultdict(list)
         for page in self.pages.values():
             page.body = self._notebook(page) if page.source.endswith(".ipynb") else self.markdown(page, _markdown(page))
-        self.groups = {page.group: [] for page in self.pages.values()}
-        for page in self.pages.values():
             self.groups[page.group].append(page)
 
     def markdown(self, page: Page, text: str) -> str:
@@ -165,14 +165,13 @@ def write() -> Path:
     target = paths.home() / "site"
     with replacing_folder(target) as folder:
         site, index = Site(folder), Page("index.md")
-        index.body = site.markdown(
-            index, _part("README.md") + _part("README.md", "finding") + _part("VERDICTS.md", "claim")
-        )
+        parts = [_part("README.md"), _part("README.md", "finding"), _part("VERDICTS.md", "claim")]
         cards = {page.source: _cards(page) for page in site.pages.values() if page.is_result}
-        index.body += template("index.html.j2").render(groups=site.groups, cards=cards)
+        frame = dict(groups=site.groups, commit=environment()["commit"])
+        index.body = site.markdown(index, "".join(parts)) + template("index.html.j2").render(frame, cards=cards)
         for page in [index, *site.pages.values()]:
             (folder / page.path).parent.mkdir(parents=True, exist_ok=True)
-            text = template("page.html.j2").render(page=page, groups=site.groups, commit=environment()["commit"])
+            text = template("page.html.j2").render(frame, page=page)
             (folder / page.path).write_text(text, encoding="utf-8")
         code = {scheme: HtmlFormatter(style=name).get_style_defs(".highlight") for scheme, name in CODE_STYLES.items()}
         (folder / "site.css").write_text(template("site.css.j2").render(code=code), encoding="utf-8")
