@@ -74,7 +74,7 @@ show_parameters(parameters, RunParameters)
 #
 # A batch holds observed interactions, *positives* with label 1, and as many sampled *negatives* with label 0: items that the user has not interacted with. The flag says whether a positive is true, which means liked, or false. **The model never sees the flag.** Eight rows:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 torch.set_num_threads(1)
 split = public.load(dataset).without_duplicates()
 rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ batch.iloc[[0, 1, 2, 3, -4, -3, -2, -1]]
 # %% [markdown]
 # A model that plain cross-entropy (CE) has trained for a quarter of its epochs gives each row a logit, and so a loss. The positives with the largest losses:
 
-# %%
+# %% tags=["data"]
 users, items, labels = (torch.tensor(batch[column].to_numpy()) for column in ("user", "item", "label"))
 labels = labels.float()
 common = dict(seed=0, batch_size=parameters.batch_size, lr=parameters.lr)
@@ -120,7 +120,7 @@ batch.query("label == 1").sort_values("loss", ascending=False).head(8).round(4)
 #
 # Sort the rows by loss times label, so that negatives come first and the hardest positives last; keep all but the last $\epsilon B$ of the $B$ rows; take the mean. That is all, and the library computes the same:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 drop_rate = parameters.value("max_drop_rate", "GMF")
 n_kept = int((1 - drop_rate) * len(batch))
 order = torch.argsort(losses * labels)
@@ -133,7 +133,7 @@ print(f"{len(dropped)} of {len(batch)} rows dropped, all of them positives: {boo
 # %% [markdown]
 # A dropped row teaches the model nothing: its gradient is exactly zero.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 (gradient,) = torch.autograd.grad(by_library, logits)
 left_out = dropped_samples(losses.detach(), labels, drop_rate)
 assert len(left_out) == len(dropped) and not gradient[left_out].any()
@@ -142,7 +142,7 @@ print(f"{len(left_out)} dropped rows, all with a gradient of 0; {int((gradient !
 # %% [markdown]
 # Were the dropped ones false positives? Dropping as many positives at random would find as large a share of false ones as there is among all positives of the batch.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 if has_flags:
     is_false = batch["flag"].eq("false").to_numpy()
     n_false, by_chance = is_false[dropped].sum(), is_false[: len(positives)].mean()
@@ -156,7 +156,7 @@ else:
 # All training positives of GMF under CE at three moments, by loss: true ones and false ones, each as a share of its own number. The dashed line is the threshold $\tau$ that drops the share of positives which `max_drop_rate` asks for. T-CE works where the false ones lie further right than the true ones, and as far as they do. Look at the overlap, too: whatever lies right of the line is dropped, true or false.
 
 
-# %%
+# %% tags=["data"]
 def losses_at(moments):
     """Each training positive's loss after so many epochs of CE."""
     part = split.train
@@ -189,7 +189,7 @@ if has_flags:
 #
 # The training loop takes any loss of logits, labels and the optimizer step. T-CE needs the step, since its drop rate ramps up: early in training, when the losses say little, it drops little. GMF once with each, everything else equal:
 
-# %%
+# %% tags=["data"]
 ramp = parameters.value("ramp_steps", "GMF")
 truncated = lambda logits, labels, step: truncated_cross_entropy(logits, labels, drop_rate_at(step, drop_rate, ramp))
 curves = [
@@ -212,7 +212,7 @@ tables.settings_table(settings)
 #
 # Drop rate against steps: the ramp as it is set (dotted) and the part that training reaches (solid); the title gives the highest rate reached, of the nominal maximum. Where a run ends early on the ramp, T-CE is nearly CE.
 
-# %%
+# %% tags=["data"]
 ramped = {run.backbone: run for run in settings if run.method == "T-CE"}
 figure, frames = Figure(figsize=(1.2 + 3.1 * len(ramped), 3), layout="constrained"), []
 panels = figure.subplots(1, len(ramped), sharey=True, squeeze=False)[0]

@@ -72,7 +72,7 @@ show_parameters(parameters, RunParameters)
 #
 # A batch holds observed interactions, *positives* with label 1, and as many sampled *negatives* with label 0: items that the user has not interacted with. The flag says whether a positive is true, which means liked, or false. **The model never sees the flag.** Eight rows:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 torch.set_num_threads(1)
 split = public.load(dataset).without_duplicates()
 rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ batch.iloc[[0, 1, 2, 3, -4, -3, -2, -1]]
 # %% [markdown]
 # A model that plain cross-entropy (CE) has trained for a quarter of its epochs gives each row a logit, and so a loss. The positives with the largest losses:
 
-# %%
+# %% tags=["data"]
 users, items, labels = (torch.tensor(batch[column].to_numpy()) for column in ("user", "item", "label"))
 labels = labels.float()
 common = dict(seed=0, batch_size=parameters.batch_size, lr=parameters.lr)
@@ -118,7 +118,7 @@ batch.query("label == 1").sort_values("loss", ascending=False).head(8).round(4)
 #
 # Each row's loss is multiplied by the probability that the model gives to the row's label, to the power β. The weight is a constant: no gradient flows through it. The library computes the same:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 beta = parameters.value("beta", "GMF")
 p = torch.sigmoid(logits.detach())
 weights = torch.where(labels == 1, p**beta, (1 - p) ** beta)
@@ -130,7 +130,7 @@ print(f"weights from {weights.min():.2f} to {weights.max():.2f}")
 # %% [markdown]
 # Which positives weigh least? On average a false positive should weigh less than a true one. By how much it does:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 batch["weight"] = weights.numpy()
 batch.query("label == 1").groupby("flag")["weight"].agg(["count", "mean", "min"]).round(3)
 
@@ -139,7 +139,7 @@ batch.query("label == 1").groupby("flag")["weight"].agg(["count", "mean", "min"]
 #
 # R-CE's gradient is that of *generalised cross-entropy*, $(1 - p^q) / q$ with $q = \beta$, where $p$ is the probability given to the label (Zhang and Sabuncu, NeurIPS 2018). That loss was made for wrong labels: it lies between cross-entropy (q towards 0) and the mean absolute error (q = 1). Only the values of the two losses differ, and with them what the validation loss selects.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 given_to_label = torch.exp(-losses)
 generalised = ((1 - given_to_label**beta) / beta).mean()
 (of_generalised,) = torch.autograd.grad(generalised, logits, retain_graph=True)
@@ -153,7 +153,7 @@ print("the gradients are equal")
 # All training positives of GMF under CE at three moments, by the probability that the model gives them: true ones and false ones, each as a share of its own number. The dotted line is the weight. R-CE helps where the false ones lie further left, where the weight is low, than the true ones.
 
 
-# %%
+# %% tags=["data"]
 def probabilities_at(moments):
     """The probability of each training positive after so many epochs of CE."""
     part = split.train
@@ -187,7 +187,7 @@ if has_flags:
 #
 # The training loop takes any loss of logits, labels and the optimizer step. GMF once with each, everything else equal:
 
-# %%
+# %% tags=["data"]
 reweighted = lambda logits, labels, step: reweighted_cross_entropy(logits, labels, beta)
 curves = [
     trained(loss_fn, min(20, n_epochs), parameters.eval_every)[1].frame.assign(method=method, backbone="GMF", seed=0, selected=False)

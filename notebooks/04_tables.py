@@ -61,7 +61,8 @@ show_parameters(parameters, RunParameters)
 note = store.note(parameters)
 planned = plan(parameters.all_methods(), parameters)
 runs = map_runs(planned, parameters.jobs, label="04: all methods", use_records=parameters.use_records)
-untrained = baselines(split_for(runs[0].settings), parameters.top_k)
+measured = lambda: {"metrics": baselines(split_for(runs[0].settings), parameters.top_k)}
+untrained = store.kept("baselines", {"top_k": parameters.top_k}, measured, parameters)["metrics"]
 
 # %% [markdown]
 # ## The main table
@@ -79,7 +80,7 @@ publish_study("main", table, dataset, note, tables.readable(table))
 # What the untrained methods were given, chosen on the noisy validation part, or why one was left out.
 
 # %%
-untrained[["method", "setting"]].drop_duplicates().set_index("method")
+untrained[["method", "setting"]].drop_duplicates().fillna("").set_index("method")
 
 # %% [markdown]
 # ## How sure are the changes?
@@ -218,7 +219,7 @@ recommended
 #
 # The data, by SHA-256 of each file.
 
-# %%
+# %% tags=["data"]
 pd.Series(public.checksums(dataset), name="SHA-256").rename_axis("file").to_frame()
 
 # %% [markdown]

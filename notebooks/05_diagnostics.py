@@ -31,7 +31,6 @@ from replication.report.publish import publish_figure, publish_table, show_param
 from replication.report.verdicts import publish_study
 from replication.runs.map import map_runs
 from replication.runs.parameters import DiagnosticsParameters, resolve
-from replication.runs.recipe import split_for
 from replication.runs import store
 from replication.sources import public
 from replication.studies import diagnostics, sensitivity
@@ -69,7 +68,6 @@ tables.settings_table(settings)
 # %%
 every = settings + [settings for _, settings in of_grids + of_doses]
 runs = map_runs(every, parameters.jobs, label="05: all runs", use_records=parameters.use_records)[: len(settings)]
-split = split_for(settings[0])
 k = max(parameters.top_k)
 
 # %% [markdown]
@@ -188,7 +186,7 @@ for control in [name for name in ("random-drop", "popularity-drop") if name in m
 # %%
 with_users = diagnostics.with_users(diagnostics.of_methods(runs, *PAPER))
 if with_users:
-    groups = diagnostics.activity(with_users, split)
+    groups = diagnostics.activity(with_users, diagnostics.training_counts(with_users, parameters))
     active = tables.with_metric(groups[groups["k"] == k])
     display(publish_figure(
         figures.panels(active, x="group", line="method", column="backbone", row="measured", xlabel="training interactions", named=True),

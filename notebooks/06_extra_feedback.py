@@ -67,9 +67,8 @@ print(len(planned), "runs of strategies and baselines")
 
 # %%
 if planned:
-    plain = map_runs(extra_feedback.plain_plan(parameters), parameters.jobs, label="06: without extra feedback")
-    trained = map_runs(planned, parameters.jobs, label="06: strategies")
-    split = split_for(plain[0].settings)
+    plain = map_runs(extra_feedback.plain_plan(parameters), parameters.jobs, "06: without extra feedback", parameters.use_records)
+    trained = map_runs(planned, parameters.jobs, "06: strategies", parameters.use_records)
     k = max(parameters.top_k)
 
 # %% [markdown]
@@ -77,8 +76,9 @@ if planned:
 #
 # Known true positives of the first seed at each share, and how many users have one. They are drawn from the training part alone; a pair that validation or test hold as well is never drawn.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "data"]
 if planned:
+    split = split_for(plain[0].settings)
     for share in parameters.known_shares:
         known = known_positives(split, share, plain[0].settings.seed)
         print(f"share {share:g}: {len(known):,} of {split.train.is_clean.sum():,} true positives, {len(set(known.users)):,} of {split.n_users:,} users")
@@ -90,7 +90,7 @@ if planned:
 
 # %%
 if planned:
-    grids, chosen, collided = extra_feedback.colliding(plain, split, parameters)
+    grids, chosen, collided = extra_feedback.colliding(plain, parameters)
 
 # %% [markdown]
 # Validation Recall of the models trained with CE, mean over seeds, for every λ and number of neighbours. λ = 1, the right column, is the plain model. A star marks the best mean; where the right column is framed, nothing is better than the plain model. Each panel has its own scale: look at the colour bar before reading a difference.

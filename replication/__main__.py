@@ -1,8 +1,11 @@
-"""``python -m replication``: the command line of ``run_all.sh``, and ``python -m replication doctor``."""
+"""``python -m replication``: the command line of ``run_all.sh``, and its two others, ``doctor`` and ``recompute``."""
 
 import sys
 
-from replication.app import cli, doctor
+from replication.app import cli, doctor, recompute
+
+COMMANDS = {"doctor": doctor.main, "recompute": recompute.main}
 
 if __name__ == "__main__":
-    sys.exit(doctor.main(sys.argv[2:]) if sys.argv[1:2] == ["doctor"] else cli.main(sys.argv[1:]))
+    name, *others = sys.argv[1:] or [""]
+    sys.exit(COMMANDS[name](others) if name in COMMANDS else cli.main(sys.argv[1:]))

@@ -272,8 +272,7 @@ def test_more_neighbours_than_users_are_refused_before_any_training(home):
 def test_table_has_every_strategy_with_its_change(stages):
     plain = map_runs(extra_feedback.plain_plan(stages), 1)
     trained = map_runs(extra_feedback.strategy_plan(stages), 1)
-    split = split_for(plain[0].settings)
-    _, chosen, collided = extra_feedback.colliding(plain, split, stages)
+    _, chosen, collided = extra_feedback.colliding(plain, stages)
     table = extra_feedback.extra_table(extra_feedback.all_values(plain, trained, collided))
     assert list(table.columns[:10]) == [*extra_feedback.KEYS, "mean", "low", "high", "n_seeds"]
     assert set(table["strategy"]) == {

@@ -27,7 +27,7 @@ def recorded(home, tiny) -> list[Settings]:
 def test_a_record_stands_for_its_run(recorded, tiny):
     (run,) = map_runs(recorded, jobs=1, use_records=True)
     assert run.folder.parent.name == "records" and not folder_of(recorded[0]).exists()
-    assert sorted(file.name for file in run.folder.iterdir()) == ["history.csv", "metrics.csv", "run.json"]
+    assert sorted(file.name for file in run.folder.iterdir()) == ["history.csv.gz", "metrics.csv", "run.json"]
     assert len(run.metrics) and run.selected_step == run.info["selected_step"]
     (other,) = plan(["CE"], tiny.having(epochs=2))
     assert found(other, use_records=True) is None

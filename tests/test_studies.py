@@ -124,9 +124,10 @@ def test_what_clean_only_leaves_out_is_no_negative(module_home, monkeypatch):
 def test_activity_groups_partition_the_users(done):
     split = public.load("toy")
     users = np.unique(split.test.users)
-    groups = diagnostics.activity_groups(split, users)
-    assert len(groups) == len(users) and groups.notna().all()
     counts = np.bincount(split.train.users, minlength=split.n_users)[users]
+    assert diagnostics.training_counts(done, PARAMETERS).to_dict() == dict(zip(users, counts))
+    groups = diagnostics.activity_groups(pd.Series(counts, users))
+    assert len(groups) == len(users) and groups.notna().all()
     for span, members in pd.Series(counts, index=groups.to_numpy()).groupby(level=0):
         low, high = map(int, span.split("–"))
         assert (members.min(), members.max()) == (low, high)
@@ -136,7 +137,7 @@ def test_activity_groups_partition_the_users(done):
 
 def test_activity_means_add_up(done):
     chosen = diagnostics.of_methods(done, *PAPER)
-    table = diagnostics.activity(chosen, public.load("toy"))
+    table = diagnostics.activity(chosen, diagnostics.training_counts(chosen, PARAMETERS))
     assert len(table) == 3 * 2 * 2 * 4
     row = table.query("method == 'T-CE' and metric == 'recall' and k == 20")
     total = (row["mean"] * row["n_users"]).sum() / row["n_users"].sum()
@@ -289,6 +290,7 @@ def test_own_rows_in_the_selection_study_and_by_activity(done):
     pd.testing.assert_frame_equal(table[table["backbone"] == "GMF"].reset_index(drop=True), alone, check_exact=True)
     assert len(table) == 2 * len(alone)
     main = [diagnostics.of_methods(runs, *PAPER) for runs in (done, done + as_own)]
-    alone, table = (diagnostics.activity(runs, public.load("toy")) for runs in main)
+    counts = diagnostics.training_counts(done, PARAMETERS)
+    alone, table = (diagnostics.activity(runs, counts) for runs in main)
     beside = table[~tables.is_own(table)].reset_index(drop=True)
     pd.testing.assert_frame_equal(beside, alone, check_exact=True)

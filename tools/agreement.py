@@ -113,13 +113,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help=f"holds {' and '.join(THEIRS)}")
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as fit)")
+    parser.add_argument("--records-only", action="store_true", help="trains nothing, needs no data")
     arguments = parser.parse_args()
-    needed = [*(arguments.folder / name for name in THEIRS), *public.files_of(DATASET)]
+    needed = [arguments.folder / name for name in THEIRS]
+    needed += [] if arguments.records_only else public.files_of(DATASET)
     if missing := [paths.shown(file) for file in needed if not file.is_file()]:
         parser.error(f"there is no {', no '.join(missing)}")
     their_metrics, their_runs, their_curves = read_theirs(arguments.folder)
 
-    done = map_runs(plan(PAPER, OURS), arguments.jobs or "auto", label="our runs")
+    done = map_runs(
+        plan(PAPER, OURS), arguments.jobs or "auto", "our runs", "only" if arguments.records_only else False
+    )
     metrics = compare_metrics(values_of(done), their_metrics)
     steps = compare_steps(runs_table(done), their_runs)
     curve = compare_curves(histories(done), their_curves, steps)

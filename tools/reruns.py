@@ -29,6 +29,8 @@ def means(folder: Path) -> pd.DataFrame:
     frames = []
     for file in sorted(folder.glob("*/run.json")):
         info = json.loads(file.read_text(encoding="utf-8"))
+        if "settings" not in info:  # the record of something else
+            continue
         used = {name: value for name, value in info["settings"].items() if value not in (None, [])}
         run = json.dumps({name: value for name, value in used.items() if name not in ELSEWHERE}, sort_keys=True)
         rows = pd.read_csv(file.with_name("metrics.csv")).query("part == 'test' and users == 'all'")

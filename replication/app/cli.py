@@ -153,7 +153,7 @@ def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str]
         except (NotebookFailed, RunsFailed) as failure:
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
-        print(_summary(chosen))
+        print(_summary(chosen, planned))
     return True
 
 
@@ -167,8 +167,9 @@ def _execute(name: str, notebook: str, changes: dict) -> None:
     print(f"{name}: {notebook} done in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _summary(chosen: Parameters) -> str:
-    """Writes the verdicts; what a data set's runs show, and where everything lies."""
+def _summary(chosen: Parameters, planned: Sequence[Settings] = ()) -> str:
+    """Writes the verdicts; what a data set's runs show, where everything lies, and whether it is as released."""
+    from replication.app.recompute import as_released
     from replication.report import verdicts
 
     verdicts.write()
@@ -178,7 +179,8 @@ def _summary(chosen: Parameters) -> str:
     if name in verdicts.TITLES:
         written["verdicts"] = paths.home() / "VERDICTS.md"
     lines = [f"{name}: finished{f' ({remarks})' if remarks else ''}", *verdicts.at_a_glance(name)]
-    return "\n  ".join(lines + [f"{what:18}  {os.path.relpath(where)}" for what, where in written.items()])
+    lines += [f"{what:18}  {os.path.relpath(where)}" for what, where in written.items()]
+    return "\n  ".join(lines + list(filter(None, [as_released(planned)])))
 
 
 def _only_one(name: str) -> filelock.FileLock:

@@ -99,14 +99,14 @@ def main_table(
 
 def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
     """The main table with ``user_low, user_high``: the 95 % bootstrap interval of a change over resampled test users,
-    each user's difference averaged over seeds. Empty where runs are read from records, which hold no users.
+    each user's difference averaged over seeds. Empty where runs are records without users.
 
     The interval over seeds says what training again would do to the change, this one what other users would.
     """
     per_user = {
         key: {run.settings.seed: run.per_user() for run in group}
         for key, group in by_method(runs).items()
-        if all((run.folder / "per_user.npz").exists() for run in group)
+        if all(run.has_users for run in group)
     }
     cells, differences = [], []
     for (backbone, method), by_seed in per_user.items():

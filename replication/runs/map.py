@@ -18,19 +18,25 @@ from replication.runs.store import Run, found, load_run
 from replication.sources import public
 
 
-def map_runs(runs: list[Settings], jobs: int | str = "auto", label="runs", use_records: bool = False) -> list[Run]:
+def map_runs(
+    runs: list[Settings], jobs: int | str = "auto", label="runs", use_records: bool | str = False
+) -> list[Run]:
     """Computes the runs that are not on disk yet, and returns all in the order asked for.
 
     Args:
         runs: repeated ones are computed once.
         jobs: runs side by side; ``"auto"``: as many as cores, at ``threads`` each, and free memory allow.
         label: of the progress bar.
-        use_records: a run that is not on disk but has a record is read from it and not computed.
+        use_records: a run that is not on disk but has a record is read from it and not computed; ``"only"``: nothing
+            is computed.
 
     Raises:
+        LookupError: some runs have no record, and ``use_records`` is ``"only"``.
         RunsFailed: some runs failed. The others are finished and kept, so a second call computes the failed ones only.
     """
     missing = distinct([run for run in runs if not found(run, use_records)])
+    if missing and use_records == "only":
+        raise LookupError(f"{len(missing)} runs have no record, such as {missing[0]}")
     missing = [run for run in missing if not found(run)]  # what others start from needs its weights
     if missing:
         _compute(missing, jobs, label)

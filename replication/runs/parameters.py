@@ -28,6 +28,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=1)]
 Protocol, Control = Literal[PROTOCOLS], Literal[CONTROLS]
 Device, Jobs = Literal["auto", "cpu", "cuda"], Literal["auto"] | Count
+Records = bool | Literal["only"]
 TYPES = (
     "Count: an integer from 1. Whole: an integer from 0. Share: a number in [0, 1). Part: in (0, 1]. Unit: in [0, 1]. "
     "Positive: above 0. NotNegative: from 0. Weight: from 1."
@@ -98,7 +99,9 @@ class RunParameters(BaseModel):
     threads: Count = _about("torch threads of each run", 1)
     device: Device = _about("auto (CUDA where there is one), cpu or cuda", "auto")
     jobs: Jobs = _about("runs side by side; auto: as many as cores and memory allow", "auto")
-    use_records: bool = _about("read results/<dataset>/records in the place of runs that are not on disk", False)
+    use_records: Records = _about(
+        "read results/<dataset>/records in the place of runs that are not on disk; only: compute nothing", False
+    )
     own_methods: list[str] = _about("files with your own losses, which join the comparison (docs/extending.md)", [])
     own_backbones: list[str] = _about("files with your own backbones, which join the comparison", [])
 

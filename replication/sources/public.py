@@ -93,8 +93,9 @@ def files_of(name: str) -> list[Path]:
 
 
 def has_flags(name: str) -> bool:
-    """Whether the training part of a data set tells true from false positives. True for data that are not there yet."""
-    return not is_prepared(name) or load(name).train.is_clean is not None
+    """Whether the training part of a data set tells true from false positives. Of data that are not there: what their
+    card says, or else True."""
+    return load(name).train.is_clean is not None if is_prepared(name) else card(name).get("flags", True)
 
 
 def card(name: str, folder: Path | None = None) -> dict:

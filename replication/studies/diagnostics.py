@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from denoise_lib.data import Split
 from replication.methods import METHODS
 from replication.report.statistics import changes, compare, intervals, over_seeds
 from replication.report.tables import PAPER_METRICS, main_table, with_cell
 from replication.runs.parameters import Parameters
+from replication.runs.recipe import split_for
 from replication.runs.settings import Settings, plan
-from replication.runs.store import Run, found, load_run
+from replication.runs.store import Run, found, kept, load_run
 from replication.sources import public
 from replication.studies.sensitivity import dose_plan, sensitivity_plan
 
@@ -105,29 +105,41 @@ def drops(runs: list[Run]) -> pd.DataFrame:
     return precision.join(_means(frame, keys, ["peak", "at_random", "recall", "dropped"]).drop(columns=keys))
 
 
-def activity_groups(split: Split, users: np.ndarray, n_groups: int = 4) -> pd.Series:
+def training_counts(runs: list[Run], parameters: Parameters) -> pd.Series:
+    """Training interactions of each test user, by the user's id."""
+
+    def make() -> dict[str, pd.DataFrame]:
+        split = split_for(runs[0].settings)
+        users = np.unique(split.test.users)
+        counts = np.bincount(split.train.users, minlength=split.n_users)[users]
+        return {"users": pd.DataFrame({"user": users, "interactions": counts})}
+
+    return kept("training_counts", {}, make, parameters)["users"].set_index("user")["interactions"]
+
+
+def activity_groups(counts: pd.Series, n_groups: int = 4) -> pd.Series:
     """Each user's group by training interactions, ``"<least>–<most>"``: quartiles, equal counts kept together."""
-    counts = pd.Series(np.bincount(split.train.users, minlength=split.n_users)[users], index=users)
     codes = pd.qcut(counts, n_groups, labels=False, duplicates="drop").fillna(0).astype(int)
     spans = counts.groupby(codes).agg(["min", "max"])
     return codes.map((spans["min"].astype(str) + "–" + spans["max"].astype(str)).to_dict())
 
 
 def with_users(runs: list[Run]) -> list[Run]:
-    """The runs of those backbones of which each run's users are at hand, which records lack. The run that records less
-    on its way has the same ones, and stands for a record."""
-    found_runs = [load_run(run.settings, found(replace(run.settings, diagnostics=None)) or run.folder) for run in runs]
-    lacking = {run.settings.backbone for run in found_runs if run.is_record}
+    """The runs of those backbones of which each run's users are at hand, which most records lack. The run that records
+    less on its way has the same ones, and stands for a record."""
+    plain = [(run.settings, found(replace(run.settings, diagnostics=None), run.is_record)) for run in runs]
+    found_runs = [load_run(settings, folder or run.folder) for run, (settings, folder) in zip(runs, plain)]
+    lacking = {run.settings.backbone for run in found_runs if not run.has_users}
     return [run for run in found_runs if run.settings.backbone not in lacking]
 
 
-def activity(runs: list[Run], split: Split) -> pd.DataFrame:
+def activity(runs: list[Run], counts: pd.Series) -> pd.DataFrame:
     """Test metrics by user activity: ``backbone, method, metric, k, group, n_users, mean, low, high`` and the change
-    against CE, paired by seed. Records lack the values of users."""
+    against CE, paired by seed; for runs that have users."""
     frames = []
     for run in runs:
         per_user = run.per_user()
-        groups = activity_groups(split, per_user["users"])
+        groups = activity_groups(counts[per_user["users"]])
         for metric in PAPER_METRICS:
             means = pd.DataFrame(per_user[metric], columns=per_user["ks"]).groupby(groups.to_numpy()).mean()
             values = means.melt(ignore_index=False, var_name="k").rename_axis("group").reset_index()

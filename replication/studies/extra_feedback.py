@@ -15,10 +15,11 @@ from replication.methods.colliding import SPACES, CollidingInference, NeighbourM
 from replication.methods.known_positives import known_positives
 from replication.report.statistics import compare
 from replication.report.tables import METRIC_NAMES, values_of
+from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters
-from replication.runs.recipe import torch_threads
+from replication.runs.recipe import split_for, torch_threads
 from replication.runs.settings import Settings, plan
-from replication.runs.store import Run
+from replication.runs.store import Run, kept
 from replication.sources import public
 
 KEYS = ["strategy", "backbone", "method", "known_share", "metric", "k"]
@@ -60,7 +61,7 @@ def planned(parameters: Parameters) -> list[Settings]:
     return of_strategies + plain_plan(parameters) if of_strategies else []
 
 
-def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[pd.DataFrame, ...]:
+def colliding(plain: list[Run], parameters: Parameters) -> list[pd.DataFrame]:
     """Colliding inference on trained runs, in every space. A run's number of neighbours and λ are those with the
     highest Recall at the largest K on (noisy) validation, the larger λ among equals. ``own-positives`` is done for
     every share with CE and for ``compared_share`` with the others; the other two spaces use no extra feedback, so they
@@ -69,6 +70,18 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[p
     Returns:
         Validation Recall for every number of neighbours and λ, and each grid's best point with its test metrics.
     """
+    names = ["metrics_grid", "chosen", "metrics"]
+    of = {
+        name: getattr(parameters, name) for name in ("top_k", "neighbours", "lambdas", "known_shares", "compared_share")
+    }
+    of["runs"] = [run.info["id"] for run in plain]
+    found = kept("colliding", of, lambda: dict(zip(names, _on_each(plain, parameters))), parameters)
+    return [found[name] for name in names]
+
+
+def _on_each(plain: list[Run], parameters: Parameters) -> list[pd.DataFrame]:
+    plain = map_runs([run.settings for run in plain], parameters.jobs)  # with the weights, which records lack
+    split = split_for(plain[0].settings)
     on_valid = ranking_task(split, sample_of_users(split.valid), [split.train])
     on_test = ranking_task(split, split.test, [split.train, split.valid])
     with torch_threads(1):  # and a run on each core: twice as fast as all cores on one run
@@ -76,7 +89,7 @@ def colliding(plain: list[Run], split: Split, parameters: Parameters) -> tuple[p
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
         found = parallel(delayed(_collide)(run, split, on_valid, on_test, parameters) for run in plain)
         parts = list(tqdm(found, total=len(plain), desc="06: colliding inference", unit="run"))
-    return tuple(pd.concat(sum(frames, []), ignore_index=True) for frames in zip(*parts))
+    return [pd.concat(sum(frames, []), ignore_index=True) for frames in zip(*parts)]
 
 
 def _collide(run: Run, split: Split, on_valid: RankingTask, on_test: RankingTask, parameters: Parameters) -> tuple:
