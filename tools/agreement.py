@@ -48,8 +48,8 @@ STEP, LOSS = "selected step", "validation loss there"
 BOUNDS = {STEP: 0.15, LOSS: 0.05}
 CELL = ["backbone", "method"]
 DRAWS = (
-    "validation loss of fit, given the initial weights and draws of a run of the authors' code, relative to that run's; "
-    "both made for this project on one machine"
+    "validation loss of fit, given weights and draws of a run of the authors' code, relative to that of the run; "
+    "both made for this project, on one machine"
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from denoise_lib.data import Split
+from denoise_lib.data import Interactions, Split
 from replication.methods import METHODS
 from replication.report.statistics import changes, compare, corrected, intervals, over_seeds
 from replication.report.tables import PAPER_METRICS, is_own, main_table, with_cell
@@ -74,6 +74,19 @@ def memorisation(runs: list[Run]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*keys, *means])
     frame["gap"] = frame["loss_false"] - frame["loss_true"]
     return _means(frame, keys, means).join(changes(frame, keys, "gap")[["gap", "gap_low", "gap_high"]])
+
+
+def held_out(runs: list[Run], valid: Interactions) -> pd.DataFrame:
+    """:func:`memorisation` of the validation positives, each with its negatives, which no run trains on. The mean of
+    the false ones follows from those of all (``valid_ce``) and of the true ones (``valid_ce_clean``)."""
+    n_all, n_true = len(valid), valid.is_clean.sum()
+
+    def of_validation(run: Run) -> Run:
+        of_all, true = run.history["valid_ce"], run.history["valid_ce_clean"]
+        false = (n_all * of_all - n_true * true) / (n_all - n_true)
+        return replace(run, history=run.history.assign(loss_true=true, loss_false=false))
+
+    return memorisation([of_validation(run) for run in of_methods(runs, "CE")])
 
 
 def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
