@@ -139,11 +139,12 @@ publish_figure(
 # %% [markdown]
 # ## Better loss, or longer training?
 #
-# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above; each column is a family of its own. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
+# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above; each column is a family of its own. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it. Runs without such a curve are left out.
 
 # %%
-if parameters.test_curve:
-    same_step = tables.same_step_table(runs, parameters.top_k)
+with_curve = [run for run in runs if f"recall_{k}_test" in run.history]
+if with_curve:
+    same_step = tables.same_step_table(with_curve, parameters.top_k)
     at_k = tables.readable_same_step(same_step[same_step["k"] == k])
     display(publish_study("same_step", same_step, dataset, note, at_k))
 else:

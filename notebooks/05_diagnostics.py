@@ -113,6 +113,18 @@ else:
     display(left_out)
 
 # %% [markdown]
+# The same of the *validation* positives, each with its negatives: no run trains on them, so a gap here has nothing to do with memorising. It can also be had where only the validation part has flags.
+
+# %%
+share = diagnostics.clean_share(runs, parameters)
+if share < 1:
+    unseen = diagnostics.held_out(runs, share)
+    shown = tables.rounded(unseen, ["backbone", "point"])
+    display(publish_study("memorisation_held_out", unseen, dataset, note, shown))
+else:
+    display(left_out)
+
+# %% [markdown]
 # ## The same under each method (Fig. 6 of the paper)
 #
 # A method that keeps the model from memorising false positives holds their line up while the line of the true ones falls. If both lines rise together, it holds back *all* hard positives.
