@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the replication: ./run_all.sh [--help | --list | --dry-run | --html | --new NAME FILE]
+# Runs the replication: ./run_all.sh [--help | --list | --dry-run | --site | --new NAME FILE]
 #                                    [--full] [--use-records] [--jobs N] [--set key=value]... [--method FILE]... [--backbone FILE]... [dataset ...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"

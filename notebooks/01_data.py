@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** a public source, once · **Writes** `data/<dataset>/` in the authors' format, `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** seconds · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 from dataclasses import replace
 
@@ -42,14 +42,14 @@ from replication.support import paths
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 show_parameters(parameters, DataParameters)
 

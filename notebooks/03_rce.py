@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** `data/<dataset>/` · **Writes** runs, `figures/<dataset>/rce_*`, `results/<dataset>/tables/rce.csv` · **Takes** half a minute for `toy`, 4 to 6 minutes for `ml100k` on 2 cores · **Source** arXiv:2006.04153; departures are numbered in `DEVIATIONS.md`.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import numpy as np
 import pandas as pd
@@ -44,14 +44,14 @@ from replication.sources import public
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 note = store.note(parameters)  # empty unless a parameter differs from the data set's file
 show_parameters(parameters, RunParameters)

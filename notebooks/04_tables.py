@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** the runs of 02 and 03 (what is missing is computed) · **Writes** `results/<dataset>/tables/main.*`, `results/<dataset>/runs.csv`, `figures/<dataset>/` · **Takes** seconds after 02 and 03 · **Source** arXiv:2006.04153.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import pandas as pd
 from IPython.display import Markdown, display
@@ -43,14 +43,14 @@ from replication.support import paths
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 show_parameters(parameters, RunParameters)
 
@@ -139,11 +139,12 @@ publish_figure(
 # %% [markdown]
 # ## Better loss, or longer training?
 #
-# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above; each column is a family of its own. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it.
+# The methods are selected by different losses and so at different steps. *own steps* repeats the main table's change. *same step* compares with CE at the step that the method selected, read from CE's curve: what remains is not explained by training longer. Marks as above; each column is a family of its own. Where a change is clear in the first column and gone in the second, the selection rule made it, not the loss. CE may have overfitted by a late step, which favours the method there: the curves above show it. Runs without such a curve are left out.
 
 # %%
-if parameters.test_curve:
-    same_step = tables.same_step_table(runs, parameters.top_k)
+with_curve = [run for run in runs if f"recall_{k}_test" in run.history]
+if with_curve:
+    same_step = tables.same_step_table(with_curve, parameters.top_k)
     at_k = tables.readable_same_step(same_step[same_step["k"] == k])
     display(publish_study("same_step", same_step, dataset, note, at_k))
 else:

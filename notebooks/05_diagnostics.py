@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** the runs of 02 and 03 and computes the controls · **Writes** `figures/<dataset>/`, `results/<dataset>/tables/` · **Takes** a minute for `toy`, about an hour for `ml100k` on 2 cores; `run_all.sh --full` runs it · **Source** arXiv:2006.04153; which of its figures these are is from memory, as its numbers are; the controls are ours.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import pandas as pd
 from IPython.display import Markdown, display
@@ -38,14 +38,14 @@ from replication.studies import diagnostics, sensitivity
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 show_parameters(parameters, DiagnosticsParameters)
 
@@ -109,6 +109,18 @@ if has_flags:
     memorised = diagnostics.memorisation(runs)
     shown = tables.rounded(memorised, ["backbone", "point"])
     display(publish_study("memorisation", memorised, dataset, note, shown))
+else:
+    display(left_out)
+
+# %% [markdown]
+# The same of the *validation* positives, each with its negatives: no run trains on them, so a gap here has nothing to do with memorising. It can also be had where only the validation part has flags.
+
+# %%
+share = diagnostics.clean_share(runs, parameters)
+if share < 1:
+    unseen = diagnostics.held_out(runs, share)
+    shown = tables.rounded(unseen, ["backbone", "point"])
+    display(publish_study("memorisation_held_out", unseen, dataset, note, shown))
 else:
     display(left_out)
 

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -22,7 +22,7 @@
 #
 # **What is assumed**, since the text was not at hand and no public code was found (DEVIATIONS.md, D16 to D18): which share of the true positives is known, how long and at what rate the second stage trains, in which space users are neighbours, and on which side λ stands. No number of that paper is known to us, so none stands beside ours.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import numpy as np
 import pandas as pd
@@ -42,14 +42,14 @@ from replication.studies import extra_feedback
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters, read from the file of the data set. What is changed is named here, and again on every table and figure.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 show_parameters(parameters, ExtraFeedbackParameters)
 

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** a file with losses, `examples/robust_losses.py` · **Writes** runs, `figures/<dataset>/own_loss_curves.*`, `results/<dataset>/tables/own_loss.*` · **Takes** 20 seconds for `toy`; it is opened by hand, `./run_all.sh --method FILE` does the same in all other notebooks · **Source** of the two losses: named in the file.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 from IPython.display import Markdown
 
@@ -35,7 +35,7 @@ from replication.support import paths
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 

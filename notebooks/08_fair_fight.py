@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: tags
+#     cell_metadata_filter: tags,jupyter
 #     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 #
 # **Reads** the data · **Writes** `figures/<dataset>/fair_*`, `results/<dataset>/tables/fair_*` · **Takes** under a minute for `toy`, hours for `ml100k`; `run_all.sh --study fair` runs it · **Source** the comparison is ours; the methods are those of arXiv:2006.04153 and our controls.
 
-# %%
+# %% jupyter={"source_hidden": true}
 # A ModuleNotFoundError here? In this kernel's environment: pip install -e '<the project>[replication]' (README.md).
 import numpy as np
 import pandas as pd
@@ -39,21 +39,21 @@ from replication.studies import fair
 # %% [markdown]
 # Which data set, and what to change of its parameters, such as `{"epochs": 3}`. Opened by hand, this notebook runs on the toy data set.
 
-# %% tags=["parameters"]
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 dataset = "toy"  # names params/<dataset>.yaml
 changes = {}  # parameter: value
 
 # %% [markdown]
 # The parameters: seeds of the random splits, and the options that `tools/tune.py --fair` chose for each loss with as many trials for CE as for T-CE.
 
-# %%
+# %% jupyter={"source_hidden": true}
 parameters = resolve(dataset, changes)
 show_parameters(parameters, FairParameters)
 
 # %% [markdown]
 # The methods. What leaves out *positives by their loss* is T-CE's idea; the others leave out as many for another reason, or know the flags. A method that needs flags is left out where the training part has none.
 
-# %%
+# %% tags=["nbval-check-output"]
 note = store.note(parameters)
 settings = fair.planned(parameters)
 methods = list(dict.fromkeys(run.method for run in settings))

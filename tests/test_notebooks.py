@@ -11,15 +11,36 @@ from replication.app.notebooks import NotebookFailed, clean, execute
 from replication.support import paths
 
 PAIRS = [(text, text.with_suffix(".ipynb")) for text in paths.NOTEBOOKS.values()]
-NAMES = ["01_data", "02_tce", "03_rce", "04_tables", "05_diagnostics", "06_extra_feedback", "07_own_loss"]
+NAMES = [
+    "01_data",
+    "02_tce",
+    "03_rce",
+    "04_tables",
+    "05_diagnostics",
+    "06_extra_feedback",
+    "07_own_loss",
+    "08_fair_fight",
+]
 
 
 @pytest.mark.parametrize("text, pair", PAIRS, ids=lambda path: path.name)
 class TestPair:
     def test_cells_are_the_same(self, text, pair):
-        source = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in jupytext.read(text).cells]
-        stored = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in nbformat.read(pair, 4).cells]
-        assert source == stored, "run tools/refresh_notebooks.py"
+        source, stored = jupytext.read(text).cells, nbformat.read(pair, 4).cells
+        for cell in source:
+            cell.metadata.setdefault("tags", [])  # as papermill does
+        assert [(cell.cell_type, cell.source, cell.metadata) for cell in source] == [
+            (cell.cell_type, cell.source, cell.metadata) for cell in stored
+        ], "run tools/refresh_notebooks.py"
+
+    def test_set_up_is_folded(self, text, pair):
+        """Imports, the choice of the data set, and what only shows its parameters."""
+        for cell in jupytext.read(text).cells:
+            is_set_up = cell.source.startswith(
+                ("# A ModuleNotFoundError here?", "parameters = resolve(dataset, changes)")
+            )
+            is_set_up |= "parameters" in cell.metadata.get("tags", [])
+            assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == is_set_up, cell.source
 
     def test_stored_outputs_are_whole_and_clean(self, text, pair):
         notebook = nbformat.read(pair, 4)
@@ -84,3 +105,9 @@ def test_pieces_of_a_progress_bar_become_its_last_line():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[*pieces, other])])
     outputs = clean(notebook).cells[0].outputs
     assert [(output.name, output.text) for output in outputs] == [("stderr", "2/2\n"), ("stdout", "done\n")]
+
+
+def test_the_values_of_a_call_are_folded_like_those_that_they_override():
+    injected = nbformat.v4.new_code_cell('dataset = "ml100k"', metadata={"tags": ["injected-parameters"]})
+    notebook = clean(nbformat.v4.new_notebook(cells=[injected, nbformat.v4.new_code_cell("1")]))
+    assert [cell.metadata.get("jupyter") for cell in notebook.cells] == [{"source_hidden": True}, None]

@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from denoise_lib.evaluator import evaluate, ranking_task
+from denoise_lib.losses import cross_entropies
+from denoise_lib.train import score_pairs, validation_rows
 from replication.methods import CONTROLS, PAPER
 from replication.report import tables
 from replication.runs import recipe, store
@@ -180,6 +183,17 @@ def test_drop_and_memorisation_tables(done):
     assert set(points["dropping"]) == {"T-CE", "at random (expected)"}
     clean = diagnostics.clean_training(done)
     assert len(clean) == 4 and np.allclose(clean["clean"] - clean["normal"], clean["change"])
+
+
+def test_held_out_losses_are_those_of_the_validation_rows_with_each_flag(done):
+    run = only(done, "CE")
+    split = split_for(run.settings)
+    users, items, labels = validation_rows(split, split.matrix(split.train), 1, run.settings.seed)
+    losses = cross_entropies(score_pairs(run.model(), users, items), torch.from_numpy(labels)).numpy()
+    is_false = np.tile(~split.valid.is_clean, 2)
+    at_selected = diagnostics.held_out([run], split.valid.is_clean.mean()).iloc[0]
+    found = at_selected["loss_true"], at_selected["loss_false"]
+    assert found == pytest.approx((losses[~is_false].mean(), losses[is_false].mean()), rel=1e-5)
 
 
 def studied(**changes):

@@ -178,6 +178,12 @@ def test_claims_of_the_studies(home):
     assert judged.startswith(
         "mixed: harder at CE's selected step on 1 of 2 backbones; their mean loss goes on falling after it on 2"
     )
+    gaps = dict(gap=[0.2, 0.1, -0.1, 0.1], gap_low=[0.1, 0.1, -0.2, 0.1], gap_high=[0.3, 0.1, -0.05, 0.1])
+    judged = verdict_on("memorisation_held_out", "held-out", **two, **gaps)
+    assert judged == (
+        "mixed: false minus true loss at CE's selected step GMF +0.200 (+0.100 to +0.300), "
+        "CDAE -0.100 (-0.200 to -0.050)"
+    )
     drops = dict(backbone=["GMF", "CDAE"], method="T-CE", precision=[0.4, 0.6], at_random=[0.2] * 2, peak=[0.5, 0.7])
     for lows, name in (([0.6, 0.6], "supported"), ([0.3, 0.6], "mixed"), ([0.3, 0.4], "contradicted")):
         judged = verdict_on("drops", "mostly false", **drops, precision_low=lows)
@@ -210,6 +216,14 @@ def test_claims_of_the_studies(home):
         "contradicted (exploratory: intervals without correction): intervals above 0 in 0 of 1 cells, below in 1.</i></p>"
     )
     assert (folder / "tce_against_random.md").exists()
+
+
+def test_a_verdict_names_the_backbones_that_its_table_lacks():
+    main, found = pd.DataFrame({"backbone": ["GMF", "NeuMF", None]}), Verdict("not", "untested")
+    on_gmf = verdicts._where_measured(found, pd.DataFrame({"backbone": ["GMF"]}), main)
+    assert str(on_gmf) == "not (untested; NeuMF cannot be checked: no run recorded it)"
+    for table, of_main in ((main, main), (pd.DataFrame({"method": ["CE"]}), main), (main, None)):
+        assert verdicts._where_measured(found, table, of_main) == found
 
 
 def test_a_verdict_is_its_status_its_limits_and_its_reasons():

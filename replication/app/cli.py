@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
     add("--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions; ends")
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
-    add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
+    add("--site", action="store_true", help="runs nothing: writes site/, pages of all results, notebooks and documents")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
     return parser
 
@@ -85,7 +85,14 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
             raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
         print(new_dataset.write_params(*options.new, changes))
         return 0
-    if "ratings" in changes and not options.list and not options.html:
+    if options.site:
+        from replication.report import site  # nbconvert takes seconds to import
+
+        if options.dataset:
+            raise ValueError("--site takes no data set: it shows the results of all")
+        print(os.path.relpath(site.write()))
+        return 0
+    if "ratings" in changes and not options.list:
         for name in set(options.dataset) - set(parameters.datasets()):  # a new name is made as --new makes it
             print(new_dataset.write_params(name, changes["ratings"], changes), file=sys.stderr)
     names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
@@ -94,11 +101,6 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     planned = [_planned(one, main, studies) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
         print("\n".join(map(_state, chosen, planned)))
-    elif options.html:
-        from replication.report import html  # papermill and matplotlib take seconds to import
-
-        for name in names:
-            print(os.path.relpath(html.write(name)), flush=True)
     elif options.dry_run:
         for one, runs in zip(chosen, planned):
             print(dry_run.describe(one, runs), flush=True)

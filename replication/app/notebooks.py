@@ -60,5 +60,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.id = f"cell-{number:02d}"
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):  # folded, as the cell whose values it overrides
+            cell.metadata["jupyter"] = {"source_hidden": True}
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)  # joins pieces of one stream
     return notebook

@@ -1,6 +1,6 @@
 """What was reproduced: every claim and every published number, from whatever tables exist; ``VERDICTS.md``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import pandas as pd
@@ -75,10 +75,19 @@ def claims() -> pd.DataFrame:
 
 def _verdict(dataset: str, claim) -> Verdict:
     if (table := _table(dataset, claim.table)) is not None:
-        return judge(claim, table)
+        return _where_measured(judge(claim, table), table, _table(dataset, "main"))
     if claim.table in ("main", "same_step"):
         return NOT_RUN if _table(dataset, "main") is None else NO_CURVE
     return NO_FLAGS if claim.needs == "flags" and _noise(dataset) == UNFLAGGED else NOT_MEASURED
+
+
+def _where_measured(verdict: Verdict, table: pd.DataFrame, main: pd.DataFrame | None) -> Verdict:
+    """The verdict, and the backbones of the main table that another table lacks."""
+    if main is None or "backbone" not in table:
+        return verdict
+    lacking = [name for name in main["backbone"].dropna().unique() if name not in set(table["backbone"])]
+    remark = f"{', '.join(lacking)} cannot be checked: no run recorded it" if lacking else ""
+    return replace(verdict, limits="; ".join(filter(None, [verdict.limits, remark])))
 
 
 def judge(claim, table: pd.DataFrame) -> Verdict:
@@ -168,6 +177,16 @@ def memorised(table: pd.DataFrame) -> Verdict:
     return Verdict(_holds(pd.concat([harder, falls])), reasons=f"{early}; {late}")
 
 
+def harder(table: pd.DataFrame) -> Verdict:
+    selected = table[table["point"] == "selected"]
+    gaps = [
+        f"{row.backbone} {row.gap:+.3f} ({row.gap_low:+.3f} to {row.gap_high:+.3f})" for row in selected.itertuples()
+    ]
+    told = f"false minus true loss at CE's selected step {', '.join(gaps)}"
+    found = (selected["gap_low"] > 0).sum(), (selected["gap_high"] < 0).sum()
+    return Verdict(_status(*found, len(selected)), reasons=told)
+
+
 def mostly_false(table: pd.DataFrame) -> Verdict:
     rows = table[table["method"] == "T-CE"]
     of_each = [
@@ -183,7 +202,7 @@ def over_grids(table: pd.DataFrame) -> Verdict:
     return _by_intervals(*(rows[limit] for limit in limits))
 
 
-_RULES = (remains, most_on_neumf, more_than_reweighted, memorised, mostly_false, over_grids)
+_RULES = (remains, most_on_neumf, more_than_reweighted, memorised, harder, mostly_false, over_grids)
 JUDGES = {rule.__name__: rule for rule in _RULES}
 
 

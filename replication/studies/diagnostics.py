@@ -76,6 +76,30 @@ def memorisation(runs: list[Run]) -> pd.DataFrame:
     return _means(frame, keys, means).join(changes(frame, keys, "gap")[["gap", "gap_low", "gap_high"]])
 
 
+def held_out(runs: list[Run], share: float) -> pd.DataFrame:
+    """:func:`memorisation` of the validation positives, each with its negatives, which no run trains on. The mean of
+    the false ones follows from those of all (``valid_ce``) and of the true ones (``valid_ce_clean``), whose ``share``
+    of all :func:`clean_share` gives."""
+
+    def of_validation(run: Run) -> Run:
+        of_all, true = run.history["valid_ce"], run.history["valid_ce_clean"]
+        return replace(
+            run, history=run.history.assign(loss_true=true, loss_false=(of_all - share * true) / (1 - share))
+        )
+
+    return memorisation([of_validation(run) for run in of_methods(runs, "CE")])
+
+
+def clean_share(runs: list[Run], parameters: Parameters) -> float:
+    """The share of true positives among the validation rows; NaN where these have no flags."""
+
+    def make() -> dict[str, pd.DataFrame]:
+        clean = split_for(runs[0].settings).valid.is_clean
+        return {"valid": pd.DataFrame({"true": [np.nan if clean is None else clean.mean()]})}
+
+    return float(kept("clean_share", {}, make, parameters)["valid"]["true"].item())
+
+
 def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
     means = {column: intervals(frame, keys, column)["mean"] for column in columns}
     return frame[keys].drop_duplicates(ignore_index=True).assign(**means)

@@ -1,0 +1,55 @@
+"""How far CE, T-CE and R-CE of one seed are one run, as early as the published NeuMF runs on Adressa were selected.
+
+    python tools/early_steps.py
+
+With one seed the three losses share initial weights and draws. Trains NeuMF for one epoch with each loss and three
+seeds, the other settings those of params/adressa.yaml, and ranks for 2,000 test users at each evaluation point. Writes
+results/adressa/tables/early_steps.csv|md, and the runs' records.
+"""
+
+import argparse
+
+import pandas as pd
+
+from replication.methods import PAPER
+from replication.report.publish import publish_table
+from replication.report.tables import METRIC_NAMES, PAPER_METRICS, with_cell
+from replication.runs.map import map_runs
+from replication.runs.parameters import resolve
+from replication.runs.settings import plan
+from replication.runs.store import Run, folder_of, keep_record
+
+STEPS = [100, 200]  # of 100, 200 and 100 are the published CE, T-CE and R-CE
+CHANGES = dict(backbones=["NeuMF"], seeds=[1, 2, 3], epochs=1, test_curve=True, curve_users=2_000, device="cpu")
+
+
+def spreads(done: list[Run], ks: list[int]) -> pd.DataFrame:
+    """One row per step and metric: each method's mean over seeds, and two standard deviations, as root mean squares:
+    ``between_methods`` of one seed, and ``between_seeds`` of one method."""
+    curves = pd.concat([with_cell(run, run.history) for run in done])
+    names = {f"{metric}_{k}_test": f"{METRIC_NAMES[metric]}@{k}" for metric in PAPER_METRICS for k in ks}
+    tidy = curves[curves["step"].isin(STEPS)].melt(["step", "method", "seed"], list(names), "measured")
+    tidy["measured"] = tidy["measured"].map(names)
+    keys, rms = ["step", "measured"], lambda deviations: (deviations**2).mean() ** 0.5
+    table = tidy.pivot_table("value", keys, "method", sort=False)[list(PAPER)]
+    for name, other in (("between_methods", "seed"), ("between_seeds", "method")):
+        table[name] = tidy.groupby([*keys, other])["value"].std().groupby(keys).agg(rms)
+    return table.rename_axis(columns=None).reset_index()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as fit)")
+    jobs = parser.parse_args().jobs or "auto"
+    parameters = resolve("adressa", CHANGES)
+    done = map_runs(plan(PAPER, parameters), jobs, "early steps", use_records=True)
+    for run in done:
+        if run.folder == folder_of(run.settings):
+            keep_record(run.settings)
+    table = spreads(done, sorted(parameters.top_k))
+    publish_table(table, "adressa", "early_steps", shown=table.round(4))
+    print(table.round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
