@@ -31,6 +31,7 @@ TOOLS = {  # scripts that make the table of their name, with their arguments
     "protocols": ["{dataset}", "--records-only"],
     "agreement": ["{records}/authors", "--records-only"],
     "reruns": ["{dataset}"],
+    "early_steps": ["--records-only"],
 }
 OF_DATA = ("checks", "drop_rates", "parts", "reach")  # tables of 01_data, which no record can give
 CLOSE = dict(rtol=1e-9, atol=1e-12)  # another machine may add up in another order
