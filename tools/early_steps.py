@@ -17,7 +17,7 @@ from replication.report.tables import METRIC_NAMES, PAPER_METRICS, with_cell
 from replication.runs.map import map_runs
 from replication.runs.parameters import resolve
 from replication.runs.settings import plan
-from replication.runs.store import Run, folder_of, keep_record
+from replication.runs.store import Run, keep_record
 
 STEPS = [100, 200]  # of 100, 200 and 100 are the published CE, T-CE and R-CE
 CHANGES = dict(backbones=["NeuMF"], seeds=[1, 2, 3], epochs=1, test_curve=True, curve_users=2_000, device="cpu")
@@ -40,11 +40,13 @@ def spreads(done: list[Run], ks: list[int]) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as fit)")
-    jobs = parser.parse_args().jobs or "auto"
+    parser.add_argument("--records-only", action="store_true", help="trains nothing, needs no data")
+    asked = parser.parse_args()
     parameters = resolve("adressa", CHANGES)
-    done = map_runs(plan(PAPER, parameters), jobs, "early steps", use_records=True)
+    use_records = "only" if asked.records_only else True
+    done = map_runs(plan(PAPER, parameters), asked.jobs or "auto", "early steps", use_records)
     for run in done:
-        if run.folder == folder_of(run.settings):
+        if not run.is_record:
             keep_record(run.settings)
     table = spreads(done, sorted(parameters.top_k))
     publish_table(table, "adressa", "early_steps", shown=table.round(4))
