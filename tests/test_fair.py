@@ -101,7 +101,8 @@ def test_plan(home):
     assert {(run.split_seed, run.seed) for run in planned} == {(1, 1), (2, 2), (3, 3)}
     assert all(run.epochs == 60 and run.patience == 20 and run.diagnostics for run in planned)
     assert {run.method for run in planned if run.knows_validation} == {name for name in FAIR if METHODS[name].drop_keys}
-    assert fair.planned(values.having(fair={})) == []
+    with pytest.raises(ValueError, match="toy.yaml has no lr under fair, .* tools/tune.py toy --fair chooses them"):
+        fair.planned(values.having(fair={}))
     fixed = fair.planned(values.having(fair=values.fair.model_dump() | {"splits": []}))
     assert {(run.split_seed, run.seed) for run in fixed} == {(None, 1), (None, 2), (None, 3)}
     assert replace(planned[0], split_seed=None) in fixed

@@ -29,7 +29,8 @@ def planned(dataset: str) -> tuple[list[Settings], list[Settings]]:
     if dataset == agreement.DATASET:
         return [], plan(PAPER, agreement.OURS)
     parameters = resolve(dataset)
-    others = [run for study in (diagnostics, extra_feedback, fair) for run in study.planned(parameters)]
+    studies = (diagnostics, extra_feedback, *([fair] if parameters.fair.lr else []))
+    others = [run for study in studies for run in study.planned(parameters)]
     return plan(PAPER, parameters), others + sum(protocols.planned(parameters).values(), [])
 
 

@@ -25,7 +25,14 @@ TENTHS = range(1, 11)
 
 
 def planned(parameters: Parameters) -> list[Settings]:
-    """All runs of the study with the parameters of a data set; without flags, not those of methods that use them."""
+    """All runs of the study with the parameters of a data set; without flags, not those of methods that use them.
+
+    Raises:
+        ValueError: the data set's file names no options of the study.
+    """
+    if not parameters.fair.lr:
+        how = f"python tools/tune.py {parameters.dataset} --fair chooses them"
+        raise ValueError(f"params/{parameters.dataset}.yaml has no lr under fair, so 08_fair_fight has no runs: {how}")
     flags = public.has_flags(parameters.dataset)
     methods = [name for name in FAIR if flags or not METHODS[name].uses_flags]
     return [run for backbone in parameters.fair.lr for run in of_backbone(parameters, backbone, methods)]
