@@ -64,7 +64,6 @@ pd.DataFrame({"what it does": {name: METHODS[name].about for name in methods}}).
 
 # %%
 runs = map_runs(settings, parameters.jobs, label="08: all runs", use_records=parameters.use_records)
-splits = {run.settings.seed: split_for(run.settings) for run in runs if run.settings.method == "CE"}
 k = max(parameters.top_k)
 
 # %% [markdown]
@@ -126,7 +125,8 @@ publish_figure(figure, room, dataset, "fair_headroom", "Gain over CE beside the 
 #
 # At CE's step: how much each method gains, against the share of false positives among what it leaves out. If a method gains because it leaves out false positives, points further right lie higher. *rare-true-drop* leaves out no false positive, *matched-oracle* takes T-CE's popularity and the flags, *decile-drop* takes the loss and no popularity.
 
-# %%
+# %% tags=["data"]
+splits = {run.settings.seed: split_for(run.settings) for run in runs if run.settings.method == "CE"}
 followed = fair.gain_and_precision(at, splits)
 figure = Figure(figsize=(1.5 + 3.2 * followed["backbone"].nunique(), 3.2), layout="constrained")
 axes = figure.subplots(1, followed["backbone"].nunique(), squeeze=False, sharey=True)[0]
@@ -175,7 +175,7 @@ publish_table(gone, dataset, "fair_dropped", note, shown=tables.wide(gone.assign
 #
 # The chance that a false positive of the training part has a larger loss than a true one, while CE trains: .5 is chance. The dotted line is rarity: the same for the item's popularity, which needs no model.
 
-# %%
+# %% tags=["data"]
 found = fair.detector(runs)
 of_loss = found[found["measure"] == "loss_auc"].assign(line="CE's loss", row="AUC for false positives")
 rarity = np.mean([fair.rarity_auc(split) for split in splits.values()])
@@ -187,7 +187,7 @@ publish_figure(figure, of_loss.assign(rarity=rarity), dataset, "fair_detector", 
 # %% [markdown]
 # Is noise memorised? The loss of false positives that are trained on, beside that of those held out for validation.
 
-# %%
+# %% tags=["data"]
 memory = found[found["measure"].isin(["loss_false", "valid_loss_false"])].assign(row="loss of false positives")
 memory = memory.assign(line=memory["measure"].map({"loss_false": "false positives", "valid_loss_false": "false positives, held out"}))
 publish_figure(

@@ -102,6 +102,15 @@ def test_numbers_are_compared_to_nine_digits_and_text_exactly(home, old, new, to
     assert len(found) == bool(told) and told in "".join(found)
 
 
+def test_the_first_other_line_of_a_text_is_shown_where_it_differs(home):
+    files = home / "old.md", home / "new.md"
+    for file, text in zip(files, ("a\n| GMF | CE | 0.1 |\nc\n", "a\n| GMF | CE | 0.2 |\n")):
+        file.write_text(text)
+    (found,) = recompute.differences(*files)
+    assert found.endswith("line 2: released …| GMF | CE | 0.1 |…, made …| GMF | CE | 0.2 |…; 2 lines differ")
+    assert recompute.differences(files[0], files[0]) == []
+
+
 def test_runs_are_compared_with_the_records_of_the_release(home, tiny, monkeypatch):
     planned = plan(["CE"], tiny.having(seeds=[1, 2]))
     assert map_runs(planned, jobs=1) and recompute.as_released(planned) == ""

@@ -49,8 +49,9 @@ def main() -> None:
     with replacing(records / "card.json") as file:
         card = public.card(dataset) | {"flags": public.has_flags(dataset)}
         file.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    n_missing, size = sum(not found(run) for run in asked), sum(file.stat().st_size for file in records.rglob("*.*"))
-    print(f"{len(finished)} runs are kept, {n_missing} are not finished; all records together: {size / 1e6:.1f} MB")
+    n_missing = sum(not found(run, use_records=True) for run in asked)
+    size = sum(file.stat().st_size for file in records.rglob("*") if file.is_file())
+    print(f"{len(finished)} runs are kept, {n_missing} more have no record; all records together: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

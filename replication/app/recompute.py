@@ -124,9 +124,15 @@ def differences(released: Path, made: Path) -> list[str]:
     """What differs between two tables: the first cell of a CSV file that does, the first line of another file."""
     name = paths.shown(released)
     if released.suffix != ".csv":
-        pairs = zip_longest(*(file.read_text(encoding="utf-8").splitlines() for file in (released, made)))
-        unlike = [(number, *pair) for number, pair in enumerate(pairs, 1) if pair[0] != pair[1]]
-        return [f"{name}, line {number}: released {old!r}, made {new!r}" for number, old, new in unlike[:1]]
+        lines = (file.read_text(encoding="utf-8").splitlines() for file in (released, made))
+        unlike = [
+            (number, *pair) for number, pair in enumerate(zip_longest(*lines, fillvalue=""), 1) if len({*pair}) > 1
+        ]
+        for number, *pair in unlike[:1]:
+            start = max(0, len(os.path.commonprefix(pair)) - 20)
+            old, new = (line[start : start + 60] for line in pair)
+            return [f"{name}, line {number}: released …{old}…, made …{new}…; {len(unlike)} lines differ"]
+        return []
     old, new = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in (released, made))
     if list(old) != list(new) or len(old) != len(new):
         apart = ", ".join(old.columns.symmetric_difference(new.columns, sort=False))
