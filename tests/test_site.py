@@ -66,7 +66,7 @@ def notebook():
             ),
             v4.new_markdown_cell("## The method"),
             cell("table", v4.new_output("display_data", {"text/html": TABLE, "text/plain": "a table"})),
-            cell("said", v4.new_output("display_data", {"text/markdown": "**Finding (toy): no table is wrong.**"})),
+            cell("said", v4.new_output("display_data", {"text/html": "<p><b>Finding (toy): no table is wrong.</b></p>"})),
         ]
     )
 

@@ -198,8 +198,8 @@ def _part(source: str, word: str = "") -> str:
 def _cards(page: Page) -> list[dict]:
     """A notebook's figures, each with the findings below it up to the next table; and findings that have no figure."""
     cards, place, card = [], "", None
-    for tag in BeautifulSoup(page.body, "html.parser").find_all(["h2", "h3", "img", "table", "strong"]):
-        is_finding = tag.name == "strong" and tag.text.startswith(FINDING)
+    for tag in BeautifulSoup(page.body, "html.parser").find_all(["h2", "h3", "img", "table", "strong", "b"]):
+        is_finding = tag.name in ("strong", "b") and tag.text.startswith(FINDING)
         place = tag.get("id", place)
         if tag.name == "table":
             card = None
