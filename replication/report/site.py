@@ -86,7 +86,8 @@ class Renderer(IPythonRenderer):
         return f'<div class="scroll"><table>{text}</table></div>\n'
 
     def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
-        tag, kind = "th" if head else "td", "long" if len(re.sub(r"<[^>]*>", "", text)) > 40 else "short"
+        tag, plain = "th" if head else "td", re.sub(r"<[^>]*>", "", text)
+        kind = "short" if len(plain) < 25 or "±" in plain else "long"  # what is short does not break
         return f'<{tag} class="{kind}">{text}</{tag}>\n'
 
     def block_mermaidjs(self, code: str) -> str:
