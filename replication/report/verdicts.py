@@ -11,7 +11,7 @@ from jinja2 import Template
 from denoise_lib.files import replacing
 from replication.methods.backbones import BACKBONES
 from replication.report.publish import publish_table
-from replication.report.published import beside_published, published
+from replication.report.published import beside_published, published, published_curves
 from replication.report.statistics import counted
 from replication.report.tables import CELL, INTERVALS, PAPER_METRICS, is_own, tested, wide, with_metric
 from replication.support import paths
@@ -212,7 +212,8 @@ def write() -> None:
     template = Template((files("replication.report") / "templates" / "verdicts.md.j2").read_text(encoding="utf-8"))
     sections = [_section(name, of_data) for name, of_data in rows.groupby("dataset", sort=False)]
     tables = {"claims": _markdown(claims()), "tally": _markdown(_tally(rows))}
-    page = template.render(tables, sections=sections, not_run=NOT_RUN)
+    kept = published_curves("adressa").query("selected and backbone == 'NeuMF'")["step"]
+    page = template.render(tables, sections=sections, not_run=NOT_RUN, kept=kept)
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)
     with replacing(paths.home() / "VERDICTS.md") as temporary:
