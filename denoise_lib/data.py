@@ -218,8 +218,16 @@ def split_ratings(frame: pd.DataFrame, *, clean_from: float, seed: int, shares: 
 
 
 def split_at_random(rows: Interactions, seed: int, shares: Shares = (0.8, 0.1, 0.1)) -> dict[str, Interactions]:
-    """Cuts each user's rows, in random order, at the shares: ``train, valid, test``. A user's only row goes to train.
-    Flagged false positives stay in train and valid and leave test.
+    """:func:`split_in_order` in a random order."""
+    return split_in_order(rows, np.random.default_rng(seed).random(len(rows)), shares)
+
+
+def split_in_order(rows: Interactions, keys: np.ndarray, shares: Shares = (0.8, 0.1, 0.1)) -> dict[str, Interactions]:
+    """Cuts each user's rows, in the order of their keys, at the shares: ``train, valid, test``. A user's only row goes
+    to train. Flagged false positives stay in train and valid and leave test.
+
+    Args:
+        keys: float ``(n,)``, times for example; equal ones stay in the order of the rows.
 
     Raises:
         ValueError: shares that do not sum to 1, or a part that would stay empty.
@@ -227,19 +235,24 @@ def split_at_random(rows: Interactions, seed: int, shares: Shares = (0.8, 0.1, 0
     if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
         raise ValueError(f"shares of train, valid and test are not negative and sum to 1, got {shares}")
     users = rows.users
-    # Rank each row within its user by a random key, then cut: no loop over users.
-    order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    order = np.lexsort((keys, users))  # no loop over users
     n_rows = np.bincount(users)
     rank = np.empty(len(users), np.int64)
     rank[order] = np.arange(len(users)) - np.repeat(n_rows.cumsum() - n_rows, n_rows)
-    n_train = np.maximum(1, np.rint(n_rows * shares[0]))[users]
-    n_before_test = np.maximum(n_train, np.rint(n_rows * (shares[0] + shares[1]))[users])
+    n_train = np.maximum(1, np.rint(n_rows * shares[0]))
+    n_before_test = np.maximum(n_train, np.rint(n_rows * (shares[0] + shares[1])))
+    if min(shares) and ((n_before_test == n_train).all() or (n_before_test >= n_rows).all()):
+        n_rest = np.maximum(0, n_rows - n_train)  # rounding leaves a part nothing: users take turns with odd rows
+        n_before_test = n_train + (n_rest + np.cumsum(n_rest % 2) % 2) // 2
     masks = {
-        "train": rank < n_train,
-        "valid": (rank >= n_train) & (rank < n_before_test),
-        "test": (rank >= n_before_test) & (True if rows.is_clean is None else rows.is_clean),
+        "train": rank < n_train[users],
+        "valid": (rank >= n_train[users]) & (rank < n_before_test[users]),
+        "test": (rank >= n_before_test[users]) & (True if rows.is_clean is None else rows.is_clean),
     }
     for part, mask in masks.items():
         if not mask.any():
-            raise ValueError(f"the {part} part stays empty: too few interactions a user, or no true positive in them")
+            raise ValueError(
+                f"the {part} part stays empty: too few interactions a user, or no true positive in them. A user needs "
+                f"3 rows for one in valid or test, and 8 for one in each; the most here is {n_rows.max()}"
+            )
     return {part: rows[mask] for part, mask in masks.items()}

@@ -9,7 +9,7 @@ from denoise_lib.data import FILES, Split
 from denoise_lib.losses import drop_rate_at
 from denoise_lib.train import steps_per_epoch
 from replication.runs.parameters import Parameters
-from replication.sources import own_table
+from replication.sources.tables import Table
 
 # Where results are called invalid; all five limits are ours.
 LOWEST_CEILING = 0.95  # of mean Recall
@@ -19,7 +19,7 @@ FEWEST_USERS = 30  # of the test part
 MOST_LEFT_OUT = 0.1  # share of a table's rows
 
 
-def examine(split: Split, parameters: Parameters | None = None, table: own_table.Table | None = None) -> pd.DataFrame:
+def examine(split: Split, parameters: Parameters | None = None, table: Table | None = None) -> pd.DataFrame:
     """What a reader must know of a split before trusting metrics on it.
 
     Args:
@@ -51,15 +51,16 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
 # and the values of its texts.
 
 
-def _of_table(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table | None):
+def _of_table(split: Split, pairs: dict[str, np.ndarray], table: Table | None):
     if table is None:
         return
-    for reason, rows in table.left_out.items():
-        first = ", ".join(map(str, rows[: own_table.N_NAMED]))
-        yield "left_out", len(rows), len(rows) > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
+    for reason, n, first in table.reasons():
+        yield "left_out", n, n > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
     if "time" in table.frame:  # a random split lets a model learn from what came later
-        users, items = (pd.factorize(table.frame[of], sort=True)[0] for of in ("user", "item"))  # as make_split does
-        time_of = pd.Series(table.frame["time"].to_numpy(), index=users * split.n_items + items)
+        index = table.frame["user"] * split.n_items + table.frame["item"]
+        time_of = (
+            pd.Series(table.frame["time"].to_numpy(), index=index).groupby(level=0).first()
+        )  # parts may share pairs
         latest = time_of[pairs["train"]].groupby(split.train.users).max()
         precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
         yield "later", precede.sum(), False, {}

@@ -69,11 +69,11 @@ def write(dataset: str) -> Path:
         folder=paths.shown(folder),
         made=datetime.now(UTC),
         commit=environment()["commit"],
-        style=(TEMPLATES / "report.css").read_text(),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         code_style={scheme: HtmlFormatter(style=name).get_style_defs() for scheme, name in CODE_STYLES.items()},
     )
     with replacing(paths.results(dataset) / "report.html") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return paths.results(dataset) / "report.html"
 
 

@@ -94,7 +94,7 @@ def record_of(run: Settings) -> Path | None:
     wanted = comparable(json.loads(json.dumps(run.flat())))
     prefix = f"{run.backbone}-{run.method}-seed{run.seed}-".lower()
     for file in sorted((paths.results(run.dataset) / "records").glob(f"{prefix}*/run.json")):
-        info = json.loads(file.read_text())
+        info = json.loads(file.read_text(encoding="utf-8"))
         if info["result_version"] == run.result_version and comparable(info["settings"]) == wanted:
             return file.parent
     return None
@@ -103,7 +103,9 @@ def record_of(run: Settings) -> Path | None:
 def records_of_other_data(dataset: str) -> list[str]:
     """The data files that differ between here and any record of a data set."""
     here = public.checksums(dataset)
-    infos = (json.loads(file.read_text()) for file in (paths.results(dataset) / "records").glob("*/run.json"))
+    infos = (
+        json.loads(file.read_text(encoding="utf-8")) for file in (paths.results(dataset) / "records").glob("*/run.json")
+    )
     return sorted({name for info in infos for name, digest in info["data"].items() if here.get(name) != digest})
 
 
@@ -117,7 +119,7 @@ def keep_record(run: Settings) -> None:
 def load_run(settings: Settings, folder: Path | None = None) -> Run:
     """Reads a finished run, from its own folder or from that of its record."""
     folder = folder or folder_of(settings)
-    info = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return Run(settings, folder, info, pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "metrics.csv"))
 
 
@@ -141,7 +143,7 @@ def write(run: Settings, finished: Finished) -> None:
             "environment": finished.environment,
             "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
         }
-        (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n")
+        (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
 
 def note(parameters: Parameters) -> str:

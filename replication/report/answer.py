@@ -1,0 +1,69 @@
+"""The answer for a table of your own: is it noisy, do T-CE and R-CE help, does dropping at random do as well, is a simple
+baseline ahead, and what to do next."""
+
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Template
+
+from denoise_lib.files import replacing
+from replication.report.statistics import compare
+from replication.report.tables import CELL, PAPER_METRICS, values_of, with_metric, with_user_intervals
+from replication.runs.parameters import Parameters
+from replication.runs.store import Run
+from replication.support import paths
+
+NO_EFFECT = 0.01  # of what is compared with: a change that lies wholly inside it matters to nobody
+NO_FAIR_BASELINE = "MostPop (train + valid)"  # it counts validation rows, which no other method sees
+LIMITS = ["change_low", "change_high", "user_low", "user_high"]
+SHOWN = ["against", "backbone", "method", "measured", "mean", "change", *LIMITS, "n_seeds", "outcome"]
+
+
+def outcome(row: pd.Series) -> str:
+    """``better`` or ``worse`` where the 95 % intervals over seeds and over users both leave out 0, ``no effect`` where
+    both lie inside 1 % of the base, else ``unresolved``. Not corrected for the number of cells."""
+    if row["n_seeds"] < 2:
+        return "unknown with one seed"
+    lows, highs = row[LIMITS[::2]].dropna(), row[LIMITS[1::2]].dropna()
+    if lows.min() > 0 or highs.max() < 0:
+        return "better" if lows.min() > 0 else "worse"
+    margin = NO_EFFECT * abs(row["mean"] - row["change"])
+    return "no effect" if -margin < lows.min() and highs.max() < margin else "unresolved"
+
+
+def answer_table(main: pd.DataFrame, runs: list[Run], k: int) -> pd.DataFrame:
+    """The change of Recall@k and NDCG@k of each method against CE, of the main table, and of T-CE against random-drop:
+    ``against``, the main table's columns, ``measured`` and ``outcome``."""
+    values = values_of([run for run in runs if run.settings.method in ("T-CE", "random-drop")])
+    cell = [name for name in CELL if name != "method"]
+    of_random = compare(values, CELL, cell, values["method"] == "random-drop")
+    of_random = with_user_intervals(of_random, runs, "random-drop")
+    table = pd.concat([main.assign(against="CE"), of_random.assign(against="random-drop")], ignore_index=True)
+    table = with_metric(table[table["change"].notna() & (table["k"] == k) & table["metric"].isin(PAPER_METRICS)])
+    return table.assign(outcome=table.apply(outcome, axis=1))
+
+
+def write(parameters: Parameters, runs: list[Run]) -> str:
+    """Writes ``results/<dataset>/answer.md``, from the tables of 01 and 04, and returns its words."""
+    name, k = parameters.dataset, 20 if 20 in parameters.top_k else max(parameters.top_k)
+    main, parts = (pd.read_csv(paths.results(name) / "tables" / f"{table}.csv") for table in ("main", "parts"))
+    table, noise = answer_table(main, runs, k), parts.set_index("part").loc["train", "false_positives"]
+    recall = table[table["metric"] == "recall"]
+    of_random = recall[recall["against"] == "random-drop"].set_index("backbone")["outcome"]
+    of_ce = {method: rows for method, rows in recall[recall["against"] == "CE"].groupby("method", sort=False)}
+    means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != NO_FAIR_BASELINE)]
+    is_simple = means["backbone"].isna()
+    trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (~is_simple, is_simple))
+    gains = of_ce["T-CE"].query("outcome == 'better'")["backbone"]
+    told = dict(
+        name=name, k=k, no_effect=NO_EFFECT, noise=None if noise == "no flags" else noise, trained=trained, simple=simple,
+        of_ce=of_ce, of_random=recall[recall["against"] == "random-drop"], n_seeds=int(recall["n_seeds"].min()),
+        outcomes={*of_ce["T-CE"]["outcome"], *of_ce["R-CE"]["outcome"]},
+        gains_alone=len(gains) > 0 and not (of_random.reindex(gains) == "better").all(),
+        table=table[SHOWN].round(4).to_markdown(index=False),
+    )  # fmt: skip
+    template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
+    page = Template(template, trim_blocks=True, lstrip_blocks=True).render(told)
+    with replacing(paths.results(name) / "answer.md") as temporary:
+        temporary.write_text(page + "\n", encoding="utf-8")
+    return page.partition("\n![")[0].removeprefix("# ").rstrip()
