@@ -91,16 +91,25 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     values = parameters.resolve("mine")
     assert values.clean_from == 3 and values.ratings == str(file)
     assert call(*SMALL, "mine") == 0
-    assert "T-CE against CE, Recall and NDCG: 0 better, 0 worse, 4 unresolved of 4 cells" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "T-CE against CE, Recall and NDCG: 0 better, 0 worse, 4 unresolved of 4 cells" in told
+    *_, answer = told.partition("Does mine need denoising?\n")
+    assert (
+        "of the training interactions are false positives" in answer
+        and "dropping as many at random, Recall@5:" in answer
+    )
+    written = (own / "results" / "mine" / "answer.md").read_text(encoding="utf-8")
+    assert answer.strip() in written and "| random-drop |" in written
     folder, card = own / "data" / "mine", public.card("mine")
     assert card["left out"] == ["rows without item: 1 left out (row 303)"] and card["users with one interaction"] == 1
-    assert (folder / "left_out.csv").read_text() == "row,reason\n303,rows without item\n"
+    left_out = pd.read_csv(folder / "left_out.csv", keep_default_na=False).to_numpy().tolist()
+    assert left_out == [["", 303, "item", "rows without item"]]
     split = public.load("mine")
     users = pd.read_csv(folder / "users.csv", dtype=str)["id"]
     assert (split.n_users, split.n_items) == (31, 20) and users[0] == "alone" and users[1] == "u000"
     assert 0 in split.train.users and 0 not in split.valid.users and 0 not in split.test.users
     assert split.test.is_clean.all() and not split.train.is_clean.all()
-    assert len(pd.read_csv(own / "results" / "mine" / "runs.csv")) == 6
+    assert len(pd.read_csv(own / "results" / "mine" / "runs.csv")) == 8
     assert (own / "results" / "mine" / "tables" / "main.md").is_file()
 
     small = parameters.resolve("mine", parameters.assigned([pair.removeprefix("--set=") for pair in SMALL]))

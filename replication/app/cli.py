@@ -93,7 +93,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     if "ratings" in changes and not options.list and not options.html:
         for name in set(options.dataset) - set(parameters.datasets()):  # a new name is made as --new makes it
-            print(new_dataset.write_params(name, [changes["ratings"]], changes), file=sys.stderr)
+            print(new_dataset.write_params(name, changes["ratings"], changes), file=sys.stderr)
     main, studies = not options.study or options.full, [*(FULL if options.full else ()), *(options.study or ())]
     if options.list and not options.dataset:
         print("\n".join(_state_or_fault(name, changes, main, studies) for name in parameters.datasets()))
@@ -120,8 +120,8 @@ def _changes(options: argparse.Namespace) -> dict:
     """What the call changes of a data set's parameters, with paths that mean the same from everywhere."""
     changes = parameters.assigned(options.set)
     changes |= {key: files for key in ("own_methods", "own_backbones") if (files := getattr(options, key))}
-    if isinstance(changes.get("ratings"), str):
-        changes["ratings"] = os.path.abspath(changes["ratings"])
+    if ratings := changes.get("ratings"):
+        changes["ratings"] = os.path.abspath(ratings) if isinstance(ratings, str) else [*map(os.path.abspath, ratings)]
     return changes
 
 

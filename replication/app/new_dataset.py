@@ -20,7 +20,7 @@ GIVEN = ("columns", "clean_from", "not_rated", "split")  # what a call may say o
 N_STEPS = 6_000  # of a run on a new data set; ours, between ml100k's 3,140 (NeuMF) and 9,420 (GMF)
 
 
-def write_params(name: str, sources: list[str], changes: dict) -> str:
+def write_params(name: str, sources: str | list[str], changes: dict) -> str:
     """Inspects a table, or a split made elsewhere, and writes ``params/<name>.yaml`` for it, with comments, and with
     what ``changes`` say of it; a limit that is given is not guessed. Returns what a reader should know.
 
@@ -36,9 +36,10 @@ def write_params(name: str, sources: list[str], changes: dict) -> str:
     if file.exists() or name in public.CATALOGUE:
         delete = f" or delete {file}" if file.exists() else ""
         raise ValueError(f"there is a data set {name!r} already; choose another name{delete}")
+    sources = [os.path.abspath(one) for one in ([sources] if isinstance(sources, str) else sources)]
     if len(sources) not in (1, 3):
         raise ValueError("--new takes a name and one table, or three: those of train, valid and test")
-    source = [os.path.abspath(one) for one in sources] if len(sources) == 3 else os.path.abspath(sources[0])
+    source = sources if len(sources) == 3 else sources[0]
     given = {key: changes[key] for key in GIVEN if key in changes}
     split, table, limit, why = own_table.read(source, name, **given)
     n_parts = sum(len(getattr(split, part)) for part in FILES)

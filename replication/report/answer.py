@@ -1,4 +1,4 @@
-"""The answer for a table of your own: is it noisy, do T-CE and R-CE help, does dropping at random do as well, is a simple
+"""The answer for your own table: is it noisy, do T-CE and R-CE help, does dropping at random do as well, is a simple
 baseline ahead, and what to do next."""
 
 from importlib.resources import files
@@ -7,8 +7,10 @@ import pandas as pd
 from jinja2 import Template
 
 from denoise_lib.files import replacing
+from replication.methods import PAPER
 from replication.report.statistics import compare
 from replication.report.tables import CELL, PAPER_METRICS, values_of, with_metric, with_user_intervals
+from replication.report.verdicts import UNFLAGGED
 from replication.runs.parameters import Parameters
 from replication.runs.store import Run
 from replication.support import paths
@@ -43,27 +45,36 @@ def answer_table(main: pd.DataFrame, runs: list[Run], k: int) -> pd.DataFrame:
     return table.assign(outcome=table.apply(outcome, axis=1))
 
 
+def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The answer as Markdown.
+
+    Args:
+        noise: the share of false positives in train, as text; None without flags.
+        main: the main table, whose rows without a backbone are the untrained baselines.
+        table: of :func:`answer_table`.
+    """
+    recall = table[table["metric"] == "recall"]
+    of_ce, of_random = (recall[recall["against"] == base] for base in ("CE", "random-drop"))
+    means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != NO_FAIR_BASELINE)]
+    is_simple = means["backbone"].isna()
+    trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (~is_simple, is_simple))
+    gains = of_ce[(of_ce["method"] == "T-CE") & (of_ce["outcome"] == "better")]["backbone"]
+    beats_random = of_random.set_index("backbone")["outcome"].reindex(gains) == "better"
+    template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
+    return Template(template, trim_blocks=True, lstrip_blocks=True).render(
+        name=name, k=k, noise=noise, no_effect=NO_EFFECT, trained=trained, simple=simple, of_random=of_random,
+        of_ce=list(of_ce.groupby("method", sort=False)), n_seeds=int(of_ce["n_seeds"].min()),
+        outcomes={*of_ce[of_ce["method"].isin(PAPER)]["outcome"]}, gains_alone=not beats_random.all(),
+        table=table[SHOWN].round(4).to_markdown(index=False),
+    )  # fmt: skip
+
+
 def write(parameters: Parameters, runs: list[Run]) -> str:
     """Writes ``results/<dataset>/answer.md``, from the tables of 01 and 04, and returns its words."""
     name, k = parameters.dataset, 20 if 20 in parameters.top_k else max(parameters.top_k)
     main, parts = (pd.read_csv(paths.results(name) / "tables" / f"{table}.csv") for table in ("main", "parts"))
-    table, noise = answer_table(main, runs, k), parts.set_index("part").loc["train", "false_positives"]
-    recall = table[table["metric"] == "recall"]
-    of_random = recall[recall["against"] == "random-drop"].set_index("backbone")["outcome"]
-    of_ce = {method: rows for method, rows in recall[recall["against"] == "CE"].groupby("method", sort=False)}
-    means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != NO_FAIR_BASELINE)]
-    is_simple = means["backbone"].isna()
-    trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (~is_simple, is_simple))
-    gains = of_ce["T-CE"].query("outcome == 'better'")["backbone"]
-    told = dict(
-        name=name, k=k, no_effect=NO_EFFECT, noise=None if noise == "no flags" else noise, trained=trained, simple=simple,
-        of_ce=of_ce, of_random=recall[recall["against"] == "random-drop"], n_seeds=int(recall["n_seeds"].min()),
-        outcomes={*of_ce["T-CE"]["outcome"], *of_ce["R-CE"]["outcome"]},
-        gains_alone=len(gains) > 0 and not (of_random.reindex(gains) == "better").all(),
-        table=table[SHOWN].round(4).to_markdown(index=False),
-    )  # fmt: skip
-    template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
-    page = Template(template, trim_blocks=True, lstrip_blocks=True).render(told)
+    noise = parts.set_index("part").loc["train", "false_positives"]
+    text = page(name, k, None if noise == UNFLAGGED else noise, main, answer_table(main, runs, k))
     with replacing(paths.results(name) / "answer.md") as temporary:
-        temporary.write_text(page + "\n", encoding="utf-8")
-    return page.partition("\n![")[0].removeprefix("# ").rstrip()
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return text.partition("\n![")[0].removeprefix("# ").rstrip()

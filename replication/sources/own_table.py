@@ -132,9 +132,9 @@ def prepare(
     sources = [str(paths.home() / one) for one in ([ratings] if isinstance(ratings, str) else ratings)]
     source = sources if len(sources) > 1 else sources[0]
     wanted = {"columns": columns, "clean_from": clean_from, "split": split, "not_rated": not_rated}
-    is_made = public.is_prepared(name) and wanted == {key: card.get(key) for key in wanted}
+    is_made = public.is_prepared(name) and wanted == {key: ({"split": "random"} | card).get(key) for key in wanted}
     try:
-        wanted["source"] = _digest(sources)
+        wanted["source"] = _digests(sources)
     except ValueError as error:
         if not is_made:
             raise ValueError(f"ratings: {error}") from None
@@ -168,16 +168,13 @@ def prepare(
     return table
 
 
-def _digest(sources: list[str]) -> str:
-    """The files' names and content."""
-    files = [file for one in sources for file in files_of(one)]
-    digests = []
-    for file in files:
+def _digests(sources: list[str]) -> list[str]:
+    """Name and SHA-256 of each file."""
+    found = []
+    for file in [file for one in sources for file in files_of(one)]:
         with open(file, "rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    if len(files) == 1:
-        return f"{files[0].name}, SHA-256 {digests[0]}"
-    return f"{len(files)} files, {files[0].name} first, SHA-256 {hashlib.sha256(str(digests).encode()).hexdigest()}"
+            found.append(f"{file.name}, SHA-256 {hashlib.file_digest(stream, 'sha256').hexdigest()}")
+    return found
 
 
 def original_ids(name: str, what: str) -> np.ndarray:
