@@ -66,7 +66,7 @@ def test_what_is_said_is_not_overruled(own, tmp_path):
 def test_visits_repeat(tmp_path, capsys):
     (tmp_path / "visits.csv").write_bytes(text(",", HEAD, *rows(), *rows()))
     assert doctor.main([str(tmp_path / "visits.csv")]) == 0
-    assert "normal for visits (the first of each stays): 400" in capsys.readouterr().out
+    assert "normal for visits (the first stays): 400" in capsys.readouterr().out
     (tmp_path / "rated.csv").write_bytes(text(",", [*HEAD, "rating"], *rows("4"), *rows("5")))
     assert doctor.main([str(tmp_path / "rated.csv")]) == 1
 
@@ -78,7 +78,7 @@ def test_users_with_few_rows(tmp_path, per_user, sizes):
         split = own_table.make_split(table, "mine", None)
         assert [len(getattr(split, part)) for part in FILES] == sizes
     else:
-        with pytest.raises(ValueError, match="A user needs 3 rows.*; the most here is 2"):
+        with pytest.raises(ValueError, match="a user needs 3 rows.*; the most here is 2"):
             own_table.make_split(table, "mine", None)
 
 

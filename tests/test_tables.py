@@ -152,7 +152,7 @@ def test_encodings_keep_ids_apart(tmp_path):
     broken = read(tmp_path, "user,item,review\nü,x,é\nö,y,é\nu,#,é\nv,z,#\n".encode().replace(b"#", b"\xff"))
     assert ids(broken, "user") == ["ü", "ö", "v"]  # the broken review costs nobody's row
     assert broken.told() == [
-        "rows whose item is no UTF-8: 1 left out (row 4)",
+        "rows whose user or item is no UTF-8: 1 left out (row 4)",
         "2 characters are no UTF-8; each costs the cell that it stands in",
     ]
     composed = read(tmp_path, "user,item\né,x\ne\u0301,x\n".encode())
@@ -272,7 +272,7 @@ def test_times_are_read_in_one_way_for_the_whole_column(tmp_path, dates, seconds
         (b"user,item\na,b\n", {"user": 3}, "no column 3; the file has user, item"),
         (b"user,item\na,b\n", {"buyer": "user"}, "roles are user, item.*got 'buyer'"),
         (gzip.compress(PLAIN)[:200], {}, "cannot be read"),
-        (bytes(range(256)) * 40, {}, "no column is recognised.*a table is CSV"),
+        (bytes(range(256)) * 40, {}, "no column is recognised.*A table is CSV"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, content, columns, message):

@@ -18,7 +18,7 @@ from replication.runs import parameters
 from replication.runs.compute import RunsFailed
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
-from replication.runs.store import found, load_run, note
+from replication.runs.store import found, note
 from replication.sources import own_table, public
 from replication.studies import diagnostics, extra_feedback, fair
 from replication.support import paths
@@ -72,11 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
     new = "writes params/NAME.yaml for a table of interactions, or for three: train, valid, test; ends"
     add("--new", nargs="+", metavar=("NAME", "FILE"), help=new)
-    add(
-        "--split",
-        help="random or time: how each user's rows of a table are split",
-        **jobs | dict(type="split={}".format),
-    )
+    order = dict(to_set, metavar="ORDER", action="append", type="split={}".format)
+    add("--split", help="how each user's rows of a table are cut: random, or by time", **order)
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--html", action="store_true", help="runs nothing: writes results/<dataset>/report.html of executed notebooks")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -163,8 +160,7 @@ def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str]
         if main and name not in public.CATALOGUE:
             from replication.report import answer
 
-            runs = [load_run(run, found(run, chosen.use_records)) for run in plan(chosen.all_methods(), chosen)]
-            print(answer.write(chosen, runs))
+            print(answer.write(chosen))
     return True
 
 

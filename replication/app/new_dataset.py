@@ -52,7 +52,9 @@ def write_params(name: str, sources: str | list[str], changes: dict) -> str:
     used = f"{n_used:,} of {n_read:,} rows, {split.n_users:,} users, {split.n_items:,} items; read as {read_as}"
     if n_false := n_used - n_parts:
         used += f"; {n_false:,} false positives leave the test part"
-    told = [used, *(table.told() if table else _gaps(split)), f"clean_from: {json.dumps(limit)}, {_one_line(why)}"]
+    n_gaps = split.n_items - len(np.unique(np.concatenate([getattr(split, part).items for part in FILES])))
+    gaps = [f"{n_gaps:,} of the item numbers occur nowhere, and take memory all the same"] * (n_gaps > 0)
+    told = [used, *(table.told() if table else gaps), f"clean_from: {json.dumps(limit)}, {_one_line(why)}"]
     written = f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {name}"
     return "\n".join([f"{name}: {line}" for line in told] + [written])
 
@@ -90,8 +92,3 @@ def _sizes(split: Split) -> dict:
 
 def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _gaps(split: Split) -> list[str]:
-    n_gaps = split.n_items - len(np.unique(np.concatenate([getattr(split, part).items for part in FILES])))
-    return [f"{n_gaps:,} of the item numbers occur nowhere, and take memory all the same"] * (n_gaps > 0)

@@ -11,7 +11,9 @@ from replication.methods import PAPER
 from replication.report.statistics import compare
 from replication.report.tables import CELL, PAPER_METRICS, values_of, with_metric, with_user_intervals
 from replication.report.verdicts import UNFLAGGED
+from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters
+from replication.runs.settings import plan
 from replication.runs.store import Run
 from replication.support import paths
 
@@ -69,9 +71,10 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     )  # fmt: skip
 
 
-def write(parameters: Parameters, runs: list[Run]) -> str:
-    """Writes ``results/<dataset>/answer.md``, from the tables of 01 and 04, and returns its words."""
+def write(parameters: Parameters) -> str:
+    """Writes ``results/<dataset>/answer.md``, from finished runs and the tables of 01 and 04; returns its words."""
     name, k = parameters.dataset, 20 if 20 in parameters.top_k else max(parameters.top_k)
+    runs = map_runs(plan(parameters.all_methods(), parameters), use_records=parameters.use_records)
     main, parts = (pd.read_csv(paths.results(name) / "tables" / f"{table}.csv") for table in ("main", "parts"))
     noise = parts.set_index("part").loc["train", "false_positives"]
     text = page(name, k, None if noise == UNFLAGGED else noise, main, answer_table(main, runs, k))

@@ -134,7 +134,7 @@ def prepare(
     wanted = {"columns": columns, "clean_from": clean_from, "split": split, "not_rated": not_rated}
     is_made = public.is_prepared(name) and wanted == {key: ({"split": "random"} | card).get(key) for key in wanted}
     try:
-        wanted["source"] = _digests(sources)
+        wanted["source"] = [_digest(file) for one in sources for file in files_of(one)]
     except ValueError as error:
         if not is_made:
             raise ValueError(f"ratings: {error}") from None
@@ -157,10 +157,9 @@ def prepare(
             "users in train only": made.n_users - len(np.union1d(made.valid.users, made.test.users)),
             "users with one interaction": int((np.bincount(table.frame["user"]) == 1).sum()),
         }
-        numbered = {
-            f"{of}s": pd.Series(ids, name="id").rename_axis("number").reset_index() for of, ids in table.ids.items()
-        }
-        for what, rows in (numbered | {"left_out": table.left_out}).items():
+        told = {"left_out": table.left_out}
+        told |= {f"{of}s": pd.DataFrame({"number": range(len(ids)), "id": ids}) for of, ids in table.ids.items()}
+        for what, rows in told.items():
             with replacing(folder / f"{what}.csv") as temporary:
                 rows.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
         print("".join(f"{name}: {line}\n" for line in table.told()), end="", file=sys.stderr)
@@ -168,13 +167,9 @@ def prepare(
     return table
 
 
-def _digests(sources: list[str]) -> list[str]:
-    """Name and SHA-256 of each file."""
-    found = []
-    for file in [file for one in sources for file in files_of(one)]:
-        with open(file, "rb") as stream:
-            found.append(f"{file.name}, SHA-256 {hashlib.file_digest(stream, 'sha256').hexdigest()}")
-    return found
+def _digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return f"{file.name}, SHA-256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def original_ids(name: str, what: str) -> np.ndarray:

@@ -26,7 +26,7 @@ class Table:
     Attributes:
         frame: ``user, item``, numbers from 0; where there are such columns ``value`` (rating, dwell time or flag) and
             ``time`` (NaN where it cannot be read), float; of three tables ``part``, 0, 1 or 2.
-        columns: role -> the table's name of the column; the roles are those of ``column_names.yaml``.
+        columns: role of ``column_names.yaml`` -> the table's name of the column.
         n_rows: rows of all files, without their headers.
         ids: ``user, item`` -> the text of each number, sorted.
         left_out: ``file, line, column, reason`` of what is left out; ``file`` is empty where there is one only.
@@ -51,9 +51,8 @@ class Table:
 
     def reasons(self) -> list[tuple[str, int, str]]:
         """Why rows are left out, how many, and the first ones."""
-        rows = self.left_out
-        rows = rows.assign(at=(rows["file"] + ":").where(rows["file"] != "", "") + rows["line"].astype(str))
-        groups = rows.groupby("reason", sort=False)["at"]
+        at = (self.left_out["file"] + ":" + self.left_out["line"].astype(str)).str.removeprefix(":")
+        groups = at.groupby(self.left_out["reason"], sort=False)
         return [(reason, len(at), ", ".join(at[:N_NAMED]) + ", …" * (len(at) > N_NAMED)) for reason, at in groups]
 
     def told(self) -> list[str]:
@@ -66,9 +65,9 @@ def read_table(
 ) -> Table:
     """Reads a file, all files of a folder, or those of a pattern such as ``part-*.csv``, as one table.
 
-    Columns are recognised by their names (``column_names.yaml``; what follows a colon, as in ``user_id:token``, does not
-    count) unless they are given. Ids are text, so that "001" and "1" are two users. Rows that lack a user or an item,
-    whose value cannot be read, or that repeat a pair (its first row stays), are left out and counted.
+    Columns are recognised by their names (``column_names.yaml``; what follows a colon, as in ``user_id:token``, does
+    not count) unless they are given. Ids are text, so that "001" and "1" are two users. Rows that lack a user or an
+    item, whose value cannot be read, or that repeat a pair (its first row stays), are left out and counted.
 
     Args:
         source: where it lies; or three such places, of train, valid and test, which may lack values.
@@ -97,31 +96,27 @@ def files_of(source: str | Path) -> list[Path]:
         ValueError: there is none.
     """
     path = Path(source)
-    if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._"]
-    else:
-        files = [path] if path.is_file() else map(Path, glob(str(source)))
-    if not (files := sorted(files)):
-        inside = f"{path} must hold one <name>.train.rating and its companions, or tables"
-        raise ValueError(inside if path.is_dir() else f"there is no file {source}")
-    return files
+    found = path.rglob("*") if path.is_dir() else [path] if path.is_file() else map(Path, glob(str(source)))
+    if files := sorted(file for file in found if file.is_file() and (file == path or file.name[0] not in "._")):
+        return files
+    inside = f"{path} must hold one <name>.train.rating and its companions, or tables"
+    raise ValueError(inside if path.is_dir() else f"there is no file {source}")
 
 
 def _usable(db: duckdb.DuckDBPyConnection, files: list[Rows], not_rated: float | None, are_parts: bool) -> Table:
-    several = len(files) > 1
     columns = {role: name for rows in files for role, name in rows.columns.items()}
     kinds = {next((role for role in QUALITY if role in rows.columns), None) for rows in files}
     quality = next(filter(None, kinds), None)
     if len(kinds - {None} if are_parts else kinds) > 1:
         raise ValueError(f"{files[0].file} and the files beside it must all have {quality}s, or none")
-    remarks = [f"{rows.file.name}: {remark}" if several else remark for rows in files for remark in rows.remarks]
-    db.execute("CREATE VIEW cells AS " + " UNION ALL BY NAME ".join(f"FROM {rows.name}" for rows in files))
+    remarks = [f"{rows.file.name}: " * (len(files) > 1) + remark for rows in files for remark in rows.remarks]
+    whole = " UNION ALL ".join(f"FROM {rows.name}" for rows in files)
+    db.execute(f"CREATE VIEW cells AS SELECT * REPLACE (nullif(time, '') AS time) FROM ({whole})")
     value, time = _value(db, quality), _time(db, columns.get("time"), remarks)
     reasons = {  # reason -> role, condition
         "rows without user": ("user", f"user IN {MISSING}"),
         "rows without item": ("item", f"item IN {MISSING}"),
-        "rows whose user is no UTF-8": ("user", f"contains(user, '{BROKEN}')"),
-        "rows whose item is no UTF-8": ("item", f"contains(item, '{BROKEN}')"),
+        "rows whose user or item is no UTF-8": ("user", f"contains(user || item, '{BROKEN}')"),
         f"rows without a readable {quality} ({columns.get(quality)})":
             (quality, f"value IS NOT NULL AND NOT isfinite(coalesce({value}, 'nan'))"),
         "not rated": (quality, f"{value} = {'NULL' if not_rated is None else not_rated}"),
@@ -144,16 +139,19 @@ def _usable(db: duckdb.DuckDBPyConnection, files: list[Rows], not_rated: float |
     is_there = {"user": True, "item": True, "value": quality, "time": "time" in columns, "part": are_parts}
     frame = pd.DataFrame({name: found[name][reason == used] for name in is_there if is_there[name]})
     ids = {role: _numbered(db, frame, role, remarks) for role in ("user", "item")}
-    is_visit = quality not in ("flag", "rating")
     told = {
-        f"rows that are not rated ({columns.get(quality)} is {not_rated}) and left out": (reason == unrated).sum(),
-        f"rows without a readable time ({columns.get('time')}), kept": frame.get("time", pd.Series()).isna().sum(),
-        f"{REPEATS}, which is normal for visits (the first of each stays)": is_visit * (reason == repeated).sum(),
+        unrated: f"rows that are not rated ({columns.get(quality)} is {not_rated}) and left out",
+        **(
+            {}
+            if quality in ("flag", "rating")
+            else {repeated: f"{REPEATS}, which is normal for visits (the first stays)"}
+        ),
     }
-    remarks += [f"{text}: {n:,}" for text, n in told.items() if n]
-    is_shown = (reason != used) & (reason != unrated) & ~(is_visit & (reason == repeated))
+    remarks += [f"{text}: {n:,}" for code, text in told.items() if (n := (reason == code).sum())]
+    if n := frame.get("time", pd.Series()).isna().sum():
+        remarks.append(f"rows without a readable time ({columns['time']}), kept: {n:,}")
     about = [(text, columns.get(role)) for text, (role, _) in reasons.items()]
-    left_out = _left_out(files, np.where(is_shown, reason, -1), about)
+    left_out = _left_out(files, np.where(np.isin(reason, [used, *told]), -1, reason), about)
     n_rows = len(reason) + sum(len(rows.rejected) for rows in files)
     return Table(frame, columns, n_rows, ids, left_out, remarks)
 
@@ -163,10 +161,9 @@ def _left_out(files: list[Rows], codes: np.ndarray, about: list[tuple[str, str]]
     ends, frames = np.cumsum([len(rows.lines) for rows in files]), []
     for rows, of_file in zip(files, np.split(codes, ends[:-1])):
         at = np.argsort(of_file, kind="stable")[(of_file < 0).sum() :]
-        told = pd.DataFrame([about[code] for code in of_file[at]], columns=["reason", "column"]).assign(
-            line=rows.lines[at]
-        )
-        frames.append(pd.concat([rows.rejected, told]).assign(file=rows.file.name if len(files) > 1 else ""))
+        told = pd.DataFrame([about[code] for code in of_file[at]], columns=["reason", "column"])
+        told = pd.concat([rows.rejected, told.assign(line=rows.lines[at])])
+        frames.append(told.assign(file=rows.file.name if len(files) > 1 else ""))
     return pd.concat(frames, ignore_index=True)[["file", "line", "column", "reason"]].astype({"line": int})
 
 
