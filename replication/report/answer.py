@@ -38,10 +38,10 @@ def outcome(row: pd.Series) -> str:
 def answer_table(main: pd.DataFrame, runs: list[Run], k: int) -> pd.DataFrame:
     """The change of Recall@k and NDCG@k of each method against CE, of the main table, and of T-CE against random-drop:
     ``against``, the main table's columns, ``measured`` and ``outcome``."""
-    values = values_of([run for run in runs if run.settings.method in ("T-CE", "random-drop")])
-    cell = [name for name in CELL if name != "method"]
+    pair = [run for run in runs if run.settings.method in ("T-CE", "random-drop")]
+    values, cell = values_of(pair), [name for name in CELL if name != "method"]
     of_random = compare(values, CELL, cell, values["method"] == "random-drop")
-    of_random = with_user_intervals(of_random, runs, "random-drop")
+    of_random = with_user_intervals(of_random, pair, "random-drop")
     table = pd.concat([main.assign(against="CE"), of_random.assign(against="random-drop")], ignore_index=True)
     table = with_metric(table[table["change"].notna() & (table["k"] == k) & table["metric"].isin(PAPER_METRICS)])
     return table.assign(outcome=table.apply(outcome, axis=1))

@@ -57,12 +57,12 @@ def _of_table(split: Split, pairs: dict[str, np.ndarray], table: Table | None):
     for reason, n, first in table.reasons():
         yield "left_out", n, n > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
     if "time" in table.frame:  # a random split lets a model learn from what came later
-        index = table.frame["user"] * split.n_items + table.frame["item"]
-        time_of = (
-            pd.Series(table.frame["time"].to_numpy(), index=index).groupby(level=0).first()
-        )  # parts may share pairs
-        latest = time_of[pairs["train"]].groupby(split.train.users).max()
-        precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
+        of_table = (table.frame["user"] * split.n_items + table.frame["item"]).to_numpy()
+        order = np.argsort(of_table, kind="stable")
+        places = {part: order[np.searchsorted(of_table, pairs[part], sorter=order)] for part in ("train", "test")}
+        times = {part: table.frame["time"].to_numpy()[rows] for part, rows in places.items()}
+        latest = pd.Series(times["train"]).groupby(split.train.users).max()
+        precede = times["test"] < latest.reindex(split.test.users).to_numpy()
         yield "later", precede.sum(), False, {}
 
 
