@@ -103,6 +103,13 @@ def test_several_files_are_one_table(tmp_path):
         assert "rows without user: 1 left out (row part-0.csv:3)" in table.told()
 
 
+def test_rows_keep_their_order(tmp_path):
+    """Of files of many chunks, which DuckDB reads side by side: the split at random goes by it."""
+    for file, numbers in (("a.csv", range(200_000)), ("b.csv", range(200_000, 400_000))):
+        write(tmp_path / file, "user,item,time", *(f"u{row % 1000},i{row},{row}" for row in numbers))
+    assert (read_table(tmp_path).frame["time"] == range(400_000)).all()
+
+
 def test_dirty_rows_are_left_out_and_named(tmp_path):
     file = write(
         tmp_path / "t.csv",

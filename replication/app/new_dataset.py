@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from denoise_lib.data import FILES, Split
@@ -52,7 +53,7 @@ def write_params(name: str, sources: str | list[str], changes: dict) -> str:
     used = f"{n_used:,} of {n_read:,} rows, {split.n_users:,} users, {split.n_items:,} items; read as {read_as}"
     if n_false := n_used - n_parts:
         used += f"; {n_false:,} false positives leave the test part"
-    n_gaps = split.n_items - len(np.unique(np.concatenate([getattr(split, part).items for part in FILES])))
+    n_gaps = split.n_items - len(pd.unique(np.concatenate([getattr(split, part).items for part in FILES])))
     gaps = [f"{n_gaps:,} of the item numbers occur nowhere, and take memory all the same"] * (n_gaps > 0)
     told = [used, *(table.told() if table else gaps), f"clean_from: {json.dumps(limit)}, {_one_line(why)}"]
     written = f"wrote {os.path.relpath(file)}: read it, change what you like, then ./run_all.sh {name}"

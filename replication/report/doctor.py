@@ -47,6 +47,7 @@ def examine(split: Split, parameters: Parameters | None = None, table: Table | N
     return pd.DataFrame(rows, columns=columns).astype({"count": int, "invalid": bool})
 
 
+# pandas finds unique values and members by hashes that keep their speed where numpy's lose it, on numbers of pairs.
 # Each of these yields the name of a finding in findings.csv, how often it was found, whether it makes results invalid,
 # and the values of its texts.
 
@@ -68,11 +69,11 @@ def _of_table(split: Split, pairs: dict[str, np.ndarray], table: Table | None):
 
 def _of_pairs(split: Split, pairs: dict[str, np.ndarray]):
     for part, of_part in pairs.items():
-        yield "repeated", len(of_part) - len(np.unique(of_part)), False, dict(part=part)
+        yield "repeated", len(of_part) - len(pd.unique(of_part)), False, dict(part=part)
         yield "no_flags", len(of_part) * (getattr(split, part).is_clean is None), False, dict(part=part)
-    in_train = np.isin(pairs["valid"], pairs["train"])
+    in_train = pd.Index(pairs["valid"]).isin(pairs["train"])
     yield "valid_in_train", in_train.sum(), in_train.mean() > MOST_OVERLAP, {}
-    masked = np.isin(pairs["test"], np.concatenate([pairs["train"], pairs["valid"]]))
+    masked = pd.Index(pairs["test"]).isin(np.concatenate([pairs["train"], pairs["valid"]]))
     reachable = pd.Series(~masked).groupby(split.test.users).mean()  # of each user's rows, the share that can be ranked
     yield "masked", masked.sum(), reachable.mean() < LOWEST_CEILING, dict(ceiling=reachable.mean())
     yield "all_masked", (reachable == 0).sum(), False, {}
@@ -81,13 +82,18 @@ def _of_pairs(split: Split, pairs: dict[str, np.ndarray]):
 def _of_ids(split: Split):
     for part in ("valid", "test"):
         rows = getattr(split, part)
-        unseen = ~np.isin(rows.items, split.train.items)
-        yield "untrained_users", len(np.setdiff1d(rows.users, split.train.users)), False, dict(part=part)
+        unseen = ~pd.Index(rows.items).isin(split.train.items)
+        yield (
+            "untrained_users",
+            (~pd.Index(pd.unique(rows.users)).isin(split.train.users)).sum(),
+            False,
+            dict(part=part),
+        )
         yield "unseen_items", unseen.sum(), part == "test" and unseen.mean() > MOST_UNSEEN, dict(part=part)
     for of, size in (("users", split.n_users), ("items", split.n_items)):
-        used = np.unique(np.concatenate([getattr(getattr(split, part), of) for part in FILES]))
+        used = pd.unique(np.concatenate([getattr(getattr(split, part), of) for part in FILES]))
         yield f"absent_{of}", size - len(used), False, {}
-    n_users = len(np.unique(split.test.users))
+    n_users = len(pd.unique(split.test.users))
     yield "untested_users", split.n_users - n_users, n_users < FEWEST_USERS, dict(n_users=n_users)
 
 

@@ -36,7 +36,8 @@ def read(
     clean_from, why = guessed_limit(table)
     if limit:
         clean_from, why = limit["clean_from"], why.partition("; ")[0] + "; as you say"
-    return make_split(table, name or Path(str(source)).stem, clean_from, split), table, clean_from, why
+    name = name or Path(source[0] if isinstance(source, list) else source).stem
+    return make_split(table, name, clean_from, split), table, clean_from, why
 
 
 def make_split(table: Table, name: str, clean_from: float | None, split: str = "random") -> Split:
@@ -154,7 +155,7 @@ def prepare(
             "rows": f"{table.n_rows:,} read, {len(table.frame):,} used",
             "left out": table.told() or "nothing",
             "read as": table.columns,
-            "users in train only": made.n_users - len(np.union1d(made.valid.users, made.test.users)),
+            "users in train only": made.n_users - len(pd.unique(np.concatenate([made.valid.users, made.test.users]))),
             "users with one interaction": int((np.bincount(table.frame["user"]) == 1).sum()),
         }
         told = {"left_out": table.left_out}

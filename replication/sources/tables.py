@@ -81,7 +81,8 @@ def read_table(
     sources = source if isinstance(source, list) else [source]
     found = [(part, file) for part, one in enumerate(sources) for file in files_of(one)]
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect(config=DATABASE | {"temp_directory": scratch}) as db:
-        db.execute("SET TimeZone = 'UTC'")
+        db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        db.execute("SET disabled_optimizers = 'in_clause'")  # it makes joins of IN, which lose the order of the rows
         loaded = [load(db, file, Path(scratch, f"f{n}"), columns or {}, part) for n, (part, file) in enumerate(found)]
         table = _usable(db, loaded, not_rated, are_parts=len(sources) > 1)
     if table.frame.empty:
