@@ -107,7 +107,7 @@ def test_rows_keep_their_order(tmp_path):
     """Of files of many chunks, which DuckDB reads side by side: the split at random goes by it."""
     for file, numbers in (("a.csv", range(200_000)), ("b.csv", range(200_000, 400_000))):
         write(tmp_path / file, "user,item,time", *(f"u{row % 1000},i{row},{row}" for row in numbers))
-    assert (read_table(tmp_path).frame["time"] == range(400_000)).all()
+    assert (read_table(tmp_path).frame["time"].diff()[1:] == 1).all()
 
 
 def test_dirty_rows_are_left_out_and_named(tmp_path):
