@@ -66,7 +66,7 @@ def test_what_is_said_is_not_overruled(own, tmp_path):
 def test_visits_repeat(tmp_path, capsys):
     (tmp_path / "visits.csv").write_bytes(text(",", HEAD, *rows(), *rows()))
     assert doctor.main([str(tmp_path / "visits.csv")]) == 0
-    assert "normal for visits (the first stays): 400" in capsys.readouterr().out
+    assert "normal for visits: 400" in capsys.readouterr().out
     (tmp_path / "rated.csv").write_bytes(text(",", [*HEAD, "rating"], *rows("4"), *rows("5")))
     assert doctor.main([str(tmp_path / "rated.csv")]) == 1
 
@@ -190,6 +190,12 @@ def test_a_published_name_is_not_taken_over(own, tmp_path):
     with pytest.raises(ValueError, match="--new takes a name and a file, and of --set columns, clean_from, not_rated"):
         call("--set=seeds=[1]", "--new", "mine", str(file))
     assert not (own / "data").exists() and not (own / "params" / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("said", ["clean_from=many", "not_rated=none", "split=by time", "columns=[user]"])
+def test_what_is_said_must_be_of_its_type(own, tmp_path, said):
+    with pytest.raises(ValueError, match=said.partition("=")[0]):
+        call(f"--set={said}", "--new", "mine", str(write(tmp_path / "t.csv", "user,item,rating", *interactions())))
 
 
 @pytest.mark.parametrize("limit", [1_000_000, 1_234_567, 2.5])

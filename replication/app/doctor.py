@@ -8,7 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from jinja2 import Template
 
 from denoise_lib.data import FILES, Split
@@ -27,8 +26,8 @@ def main(arguments: list[str]) -> int:
     add = parser.add_argument
     paths = "a folder with <name>.train.rating and its companions, a table, or three: train, valid, test"
     add("path", nargs="+", help=paths)
-    limit = dict(type=yaml.safe_load, default=argparse.SUPPRESS)
-    add("--clean-from", help="of a table: the lowest rating or dwell time of a true positive", **limit)
+    limit = dict(type=lambda text: None if text == "null" else float(text), default=argparse.SUPPRESS)
+    add("--clean-from", help="of a table: the lowest rating or dwell time of a true positive, or null", **limit)
     add("--column", action="append", default=[], metavar="role=name", help="of a table: which column is what")
     add("--not-rated", type=float, help="of a table: the rating of rows that are no ratings")
     add("--split", choices=["random", "time"], default="random", help="of a table: how it is split")

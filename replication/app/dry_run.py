@@ -82,11 +82,9 @@ def _sizes(parameters: Parameters) -> dict[str, int]:
     """The expected counts, without any those of the data; what is not known follows from a split of 8 : 1 : 1."""
     expected = parameters.expected
     if not {"users", "items"} <= set(expected):
-        if not public.is_prepared(parameters.dataset):
-            raise ValueError(f"{parameters.dataset}: there are no data yet, and expected does not say how many")
         split = public.load(parameters.dataset)
-        sizes = {"users": split.n_users, "items": split.n_items}
-        expected = sizes | {part: len(getattr(split, part)) for part in FILES}
+        counts = {part: len(getattr(split, part)) for part in FILES}
+        expected = counts | {"users": split.n_users, "items": split.n_items}
     train = expected.get("train", int(0.8 * expected.get("interactions", 0)))
     sizes = {"train": train, "valid": train // 8, "test": train // 8, "test_users": expected["users"]} | expected
     return {what: sizes[what] for what in ("users", "items", "train", "valid", "test", "test_users")}

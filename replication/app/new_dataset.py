@@ -42,6 +42,7 @@ def write_params(name: str, sources: str | list[str], changes: dict) -> str:
         raise ValueError("--new takes a name and one table, or three: those of train, valid and test")
     source = sources if len(sources) == 3 else sources[0]
     given = {key: changes[key] for key in GIVEN if key in changes}
+    parameters.DataParameters(dataset=name, expected={}, **given)  # refuses what is of no use there
     split, table, limit, why = own_table.read(source, name, **given)
     n_parts = sum(len(getattr(split, part)) for part in FILES)
     n_used, n_read = (len(table.frame), table.n_rows) if table else (n_parts, n_parts)

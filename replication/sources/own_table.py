@@ -20,16 +20,8 @@ def read(
     source: str | Path | list[str], name: str | None = None, columns: dict[str, str | int] | None = None,
     split: str = "random", not_rated: float | None = None, **limit: float | None,
 ) -> tuple[Split, Table | None, float | None, str]:  # fmt: skip
-    """A split made of a table, or made elsewhere.
-
-    Args:
-        source, columns, not_rated: as :func:`read_table` takes them; or a split as :func:`authors_split` does.
-        name: of the data set; None takes the split's own.
-        split, limit: as :func:`make_split` takes them; without ``clean_from`` it is guessed.
-
-    Returns:
-        The split, the table if there is one, the lowest value of a true positive, and why that one.
-    """
+    """A split made of a table (:func:`read_table`, :func:`make_split`) or elsewhere (:func:`authors_split`); the table,
+    if there is one; the lowest value of a true positive, and why that one: ``clean_from``, or without it a guess."""
     if made := authors_split(source, name):
         return made, None, None, "not needed: a split has flags, or it has none"
     table = read_table(source, columns, not_rated)
@@ -57,20 +49,20 @@ def make_split(table: Table, name: str, clean_from: float | None, split: str = "
         raise ValueError(f"{name}: split: time needs a column with times; columns={{time: NAME}} names it")
     try:
         if "part" in frame:
-            parts = {part: _part(part, rows, frame, number) for number, part in enumerate(FILES)}
+            parts = {part: _part(part, rows, frame) for part in FILES}
+        elif split == "time":
+            parts = split_in_order(rows, frame["time"].fillna(-np.inf).to_numpy())
         else:
-            random = np.random.default_rng(public.SPLIT_SEED).random
-            keys = frame["time"].fillna(-np.inf).to_numpy() if split == "time" else random(len(rows))
-            parts = split_in_order(rows, keys)
+            parts = split_in_order(rows, np.random.default_rng(public.SPLIT_SEED).random(len(rows)))
     except ValueError as error:
         values = f"; {table.quality} runs to {frame['value'].max():g}, a true positive from {limit:g}" if limit else ""
         raise ValueError(f"{name}: {error}{values if is_clean is not None else ''}") from None
     return Split(name, len(table.ids["user"]), len(table.ids["item"]), **parts)
 
 
-def _part(part: str, rows: Interactions, frame: pd.DataFrame, number: int) -> Interactions:
-    """A part that is a table of its own: flagged where the table has values; test goes without its false positives."""
-    is_in = (frame["part"] == number).to_numpy()
+def _part(part: str, rows: Interactions, frame: pd.DataFrame) -> Interactions:
+    """A part that is a table by itself: flagged where the table has values; test goes without its false positives."""
+    is_in = (frame["part"] == [*FILES].index(part)).to_numpy()
     if rows.is_clean is not None and frame["value"][is_in].isna().all():
         rows = replace(rows, is_clean=None)
     elif part == "test" and rows.is_clean is not None:
@@ -110,19 +102,17 @@ def guessed_limit(table: Table) -> tuple[float | None, str]:
         return None, f"{name} is {low:g} in every row; that is no scale, so what needs flags is left out"
     if is_rating and 0.5 <= low and 3 < high <= 5:
         return 3, span + "the lowest one of a true positive"
-    lows = f"; {(values == low).mean():.0%} are {low:g}: if that means not rated, set not_rated: {low:g}, which leaves "
-    is_odd = is_rating and low in (-1, 0)
-    return None, span + "FILL IN the lowest one of a true positive" + (lows + "them out") * is_odd
+    ask = f"; {(values == low).mean():.0%} are {low:g}: if that means not rated, set not_rated: {low:g}"
+    return None, span + "FILL IN the lowest one of a true positive" + ask * (is_rating and low in (-1, 0))
 
 
 def prepare(
     name: str, ratings: str | list[str], columns: dict[str, str | int], clean_from: float | None,
     split: str = "random", not_rated: float | None = None,
 ) -> Table | None:  # fmt: skip
-    """Makes ``data/<name>/`` from a table or a split made elsewhere, unless it was made from this one in this way.
-
-    Beside the three parts it writes ``card.json``, and of a table ``users.csv`` and ``items.csv`` (number, original id)
-    and ``left_out.csv``. Returns the table, or None where there is none, or no longer.
+    """Makes ``data/<name>/`` from a table or a split made elsewhere, unless it was made from this one in this way: the
+    three parts, ``card.json``, and of a table ``users.csv``, ``items.csv`` (number, original id) and ``left_out.csv``.
+    Returns the table, or None where there is none, or no longer.
 
     Raises:
         ValueError: what :func:`read` refuses, a name that is taken, or a folder with data from elsewhere.

@@ -23,11 +23,6 @@ NAMES = {role: names.split() for role, names in KNOWN["names"].items()}
 QUALITY = ("flag", "rating", "dwell")  # of these the first one that is there tells true from false positives
 SEPARATORS = ("\t", ";", "|", "::", ",")
 PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zX": lzma.decompress}
-SAY = (
-    "Say which: --set 'columns={{{0}: NAME}}', or --column {0}=NAME for the doctor; where no line names the columns, "
-    "by position: --set 'columns={{user: 1, item: 2}}'"
-)
-KINDS = "A table is CSV (separated by commas, tabs, ;, | or ::), JSON lines or Parquet, as it is or packed"
 BROKEN = "\ufdd0"  # in the place of bytes that are no UTF-8; no text may hold this character
 csv.field_size_limit(1 << 30)
 codecs.register_error("mark", lambda error: (BROKEN, error.end))
@@ -78,7 +73,7 @@ def load(db: duckdb.DuckDBPyConnection, file: Path, folder: Path, given: dict[st
             if n_rows >= n_lines:
                 break
     except (duckdb.Error, OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise ValueError(f"{file} cannot be read: {str(error).splitlines()[0]}. {KINDS}") from None
+        raise ValueError(f"{file} cannot be read: {str(error).splitlines()[0]}. {KNOWN['kinds']}") from None
     if not has_names:
         remarks.append(f"no line names the columns; the first row is {', '.join(names)}")
         names = [f"column {place + 1}" for place in range(len(names))]
@@ -105,13 +100,12 @@ def find_columns(file: Path, names: list[str], given: dict[str, str | int], rema
         raise ValueError(f"{file}: columns: {wrong[0]}; the file has {shown}")
     quality = next((role for known in (given, places) for role in QUALITY if known.get(role)), None)
     for role in filter(None, ("user", "item", quality)):
+        say = KNOWN["say"].format(role=role)
         if not places[role]:
-            raise ValueError(
-                f"{file}: no column is recognised as the {role} among {shown}. {SAY.format(role)}. {KINDS}"
-            )
+            raise ValueError(f"{file}: no column is recognised as the {role} among {shown}. {say} {KNOWN['kinds']}")
         if len(places[role]) > 1:
             several = " or ".join(names[place] for place in places[role])
-            raise ValueError(f"{file}: the {role} may be {several}. {SAY.format(role)}")
+            raise ValueError(f"{file}: the {role} may be {several}. {say}")
     used = {role: places[role][0] for role in ("user", "item", quality, "time") if places.get(role)}
     if others := {names[at] for found in places.values() for at in found} - {names[at] for at in used.values()}:
         told = f"not used, though their names are known: {', '.join(sorted(others))}"

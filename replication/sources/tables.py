@@ -1,6 +1,7 @@
 """A table of interactions: its usable rows, numbered, and what had to be left out of it."""
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
@@ -15,7 +16,6 @@ from replication.sources.table_files import BROKEN, KNOWN, QUALITY, Rows, load
 N_NAMED = 10  # rows named of each kind that is left out
 DATABASE = {"memory_limit": "2GB", "autoinstall_known_extensions": False, "autoload_known_extensions": False}
 MISSING = "(" + ", ".join(f"'{word}'" for word in KNOWN["missing"]) + ")"
-REPEATS = "rows that repeat a pair of user and item"
 DECIMAL_COMMA = r"[-+]?\d*,(\d{1,2}|\d{4,})"
 
 
@@ -81,7 +81,9 @@ def read_table(
     sources = source if isinstance(source, list) else [source]
     found = [(part, file) for part, one in enumerate(sources) for file in files_of(one)]
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect(config=DATABASE | {"temp_directory": scratch}) as db:
-        db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        with suppress(duckdb.InvalidInputException):  # of Jupyter without ipywidgets, which shows no bar
+            db.execute("SET enable_progress_bar = false")
+        db.execute("SET TimeZone = 'UTC'")
         db.execute("SET disabled_optimizers = 'in_clause'")  # it makes joins of IN, which lose the order of the rows
         loaded = [load(db, file, Path(scratch, f"f{n}"), columns or {}, part) for n, (part, file) in enumerate(found)]
         table = _usable(db, loaded, not_rated, are_parts=len(sources) > 1)
@@ -114,16 +116,10 @@ def _usable(db: duckdb.DuckDBPyConnection, files: list[Rows], not_rated: float |
     whole = " UNION ALL ".join(f"FROM {rows.name}" for rows in files)
     db.execute(f"CREATE VIEW cells AS SELECT * REPLACE (nullif(time, '') AS time) FROM ({whole})")
     value, time = _value(db, quality), _time(db, columns.get("time"), remarks)
-    reasons = {  # reason -> role, condition
-        "rows without user": ("user", f"user IN {MISSING}"),
-        "rows without item": ("item", f"item IN {MISSING}"),
-        "rows whose user or item is no UTF-8": ("user", f"contains(user || item, '{BROKEN}')"),
-        f"rows without a readable {quality} ({columns.get(quality)})":
-            (quality, f"value IS NOT NULL AND NOT isfinite(coalesce({value}, 'nan'))"),
-        "not rated": (quality, f"{value} = {'NULL' if not_rated is None else not_rated}"),
-        REPEATS: ("item", "FALSE"),  # these are found below
-    }  # fmt: skip
-    cases = " ".join(f"WHEN {condition} THEN {code}" for code, (_, condition) in enumerate(reasons.values()))
+    about = dict(value=value, quality=quality, column=columns.get(quality), broken=BROKEN, missing=MISSING)
+    about["not_rated"] = "NULL" if not_rated is None else not_rated
+    reasons = [[text.format(**about) for text in reason] for reason in KNOWN["left_out"]]
+    cases = " ".join(f"WHEN {condition} THEN {code}" for code, (*_, condition) in enumerate(reasons))
     for of in ("user", "item"):
         db.execute(f"CREATE TYPE {of}s AS ENUM (SELECT DISTINCT {of} FROM cells ORDER BY 1)")
     found = db.execute(
@@ -140,19 +136,12 @@ def _usable(db: duckdb.DuckDBPyConnection, files: list[Rows], not_rated: float |
     is_there = {"user": True, "item": True, "value": quality, "time": "time" in columns, "part": are_parts}
     frame = pd.DataFrame({name: found[name][reason == used] for name in is_there if is_there[name]})
     ids = {role: _numbered(db, frame, role, remarks) for role in ("user", "item")}
-    told = {
-        unrated: f"rows that are not rated ({columns.get(quality)} is {not_rated}) and left out",
-        **(
-            {}
-            if quality in ("flag", "rating")
-            else {repeated: f"{REPEATS}, which is normal for visits (the first stays)"}
-        ),
-    }
-    remarks += [f"{text}: {n:,}" for code, text in told.items() if (n := (reason == code).sum())]
+    only_told = {unrated: "", **({} if quality in ("flag", "rating") else {repeated: ", which is normal for visits"})}
+    remarks += [f"{reasons[code][0]}{more}: {n:,}" for code, more in only_told.items() if (n := (reason == code).sum())]
     if n := frame.get("time", pd.Series()).isna().sum():
         remarks.append(f"rows without a readable time ({columns['time']}), kept: {n:,}")
-    about = [(text, columns.get(role)) for text, (role, _) in reasons.items()]
-    left_out = _left_out(files, np.where(np.isin(reason, [used, *told]), -1, reason), about)
+    told = [(text, columns.get(quality if role == "value" else role)) for text, role, _ in reasons]
+    left_out = _left_out(files, np.where(np.isin(reason, [used, *only_told]), -1, reason), told)
     n_rows = len(reason) + sum(len(rows.rejected) for rows in files)
     return Table(frame, columns, n_rows, ids, left_out, remarks)
 
