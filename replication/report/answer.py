@@ -14,7 +14,7 @@ from replication.report.verdicts import UNFLAGGED
 from replication.runs.map import map_runs
 from replication.runs.parameters import Parameters
 from replication.runs.settings import plan
-from replication.runs.store import Run
+from replication.runs.store import Run, note
 from replication.support import paths
 
 NO_EFFECT = 0.01  # of what is compared with: a change that lies wholly inside it matters to nobody
@@ -25,9 +25,12 @@ SHOWN = ["against", "backbone", "method", "measured", "mean", "change", *LIMITS,
 
 def outcome(row: pd.Series) -> str:
     """``better`` or ``worse`` where the 95 % intervals over seeds and over users both leave out 0, ``no effect`` where
-    both lie inside 1 % of the base, else ``unresolved``. Not corrected for the number of cells."""
+    both lie inside 1 % of the base, else ``unresolved``, also where seeds differ by nothing: that is no scatter. Not
+    corrected for the number of cells."""
     if row["n_seeds"] < 2:
         return "unknown with one seed"
+    if row["change_low"] == row["change_high"]:
+        return "unresolved"
     lows, highs = row[LIMITS[::2]].dropna(), row[LIMITS[1::2]].dropna()
     if lows.min() > 0 or highs.max() < 0:
         return "better" if lows.min() > 0 else "worse"
@@ -47,13 +50,14 @@ def answer_table(main: pd.DataFrame, runs: list[Run], k: int) -> pd.DataFrame:
     return table.assign(outcome=table.apply(outcome, axis=1))
 
 
-def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.DataFrame) -> str:
+def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.DataFrame, remarks: str = "") -> str:
     """The answer as Markdown.
 
     Args:
         noise: the share of false positives in train, as text; None without flags.
         main: the main table, whose rows without a backbone are the untrained baselines.
         table: of :func:`answer_table`.
+        remarks: what a reader must know of the runs.
     """
     recall = table[table["metric"] == "recall"]
     of_ce, of_random = (recall[recall["against"] == base] for base in ("CE", "random-drop"))
@@ -64,7 +68,7 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     beats_random = of_random.set_index("backbone")["outcome"].reindex(gains) == "better"
     template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
     return Template(template, trim_blocks=True, lstrip_blocks=True).render(
-        name=name, k=k, noise=noise, no_effect=NO_EFFECT, trained=trained, simple=simple, of_random=of_random,
+        name=name, k=k, noise=noise, remarks=remarks, no_effect=NO_EFFECT, trained=trained, simple=simple, of_random=of_random,
         of_ce=list(of_ce.groupby("method", sort=False)), n_seeds=int(of_ce["n_seeds"].min()),
         outcomes={*of_ce[of_ce["method"].isin(PAPER)]["outcome"]}, gains_alone=not beats_random.all(),
         table=table[SHOWN].round(4).to_markdown(index=False),
@@ -77,7 +81,7 @@ def write(parameters: Parameters) -> str:
     runs = map_runs(plan(parameters.all_methods(), parameters), use_records=parameters.use_records)
     main, parts = (pd.read_csv(paths.results(name) / "tables" / f"{table}.csv") for table in ("main", "parts"))
     noise = parts.set_index("part").loc["train", "false_positives"]
-    text = page(name, k, None if noise == UNFLAGGED else noise, main, answer_table(main, runs, k))
+    text = page(name, k, None if noise == UNFLAGGED else noise, main, answer_table(main, runs, k), note(parameters))
     with replacing(paths.results(name) / "answer.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return text.partition("\n![")[0].removeprefix("# ").rstrip()
