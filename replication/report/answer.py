@@ -8,7 +8,7 @@ from jinja2 import Template
 
 from denoise_lib.files import replacing
 from replication.methods import PAPER
-from replication.report.statistics import compare
+from replication.report.statistics import SMALL, compare
 from replication.report.tables import CELL, PAPER_METRICS, values_of, with_metric, with_user_intervals
 from replication.report.verdicts import UNFLAGGED
 from replication.runs.map import map_runs
@@ -17,7 +17,6 @@ from replication.runs.settings import plan
 from replication.runs.store import Run, note
 from replication.support import paths
 
-NO_EFFECT = 0.01  # of what is compared with: a change that lies wholly inside it matters to nobody
 NO_FAIR_BASELINE = "MostPop (train + valid)"  # it counts validation rows, which no other method sees
 LIMITS = ["change_low", "change_high", "user_low", "user_high"]
 SHOWN = ["against", "backbone", "method", "measured", "mean", "change", *LIMITS, "n_seeds", "outcome"]
@@ -34,7 +33,7 @@ def outcome(row: pd.Series) -> str:
     lows, highs = row[LIMITS[::2]].dropna(), row[LIMITS[1::2]].dropna()
     if lows.min() > 0 or highs.max() < 0:
         return "better" if lows.min() > 0 else "worse"
-    margin = NO_EFFECT * abs(row["mean"] - row["change"])
+    margin = SMALL * abs(row["mean"] - row["change"])
     return "no effect" if -margin < lows.min() and highs.max() < margin else "unresolved"
 
 
@@ -68,7 +67,7 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     beats_random = of_random.set_index("backbone")["outcome"].reindex(gains) == "better"
     template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
     return Template(template, trim_blocks=True, lstrip_blocks=True).render(
-        name=name, k=k, noise=noise, remarks=remarks, no_effect=NO_EFFECT, trained=trained, simple=simple, of_random=of_random,
+        name=name, k=k, noise=noise, remarks=remarks, no_effect=SMALL, trained=trained, simple=simple, of_random=of_random,
         of_ce=list(of_ce.groupby("method", sort=False)), n_seeds=int(of_ce["n_seeds"].min()),
         outcomes={*of_ce[of_ce["method"].isin(PAPER)]["outcome"]}, gains_alone=not beats_random.all(),
         table=table[SHOWN].round(4).to_markdown(index=False),
