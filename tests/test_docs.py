@@ -101,6 +101,13 @@ def test_what_the_readme_concludes():
     assert (precision["popularity-drop"] > precision["T-CE"]).all()
 
 
+def test_what_the_page_on_adressa_concludes_of_early_steps():
+    early = pd.read_csv(RESULTS / "adressa" / "tables" / "early_steps.csv").set_index(["step", "measured"])
+    assert (early["T-CE to CE"][100] < 0.5 * early["two seeds"][100]).all()
+    for column, step in (("R-CE to CE", 100), ("T-CE to CE", 200)):
+        assert early[column][step, "Recall@3"] > 0.5 * early["two seeds"][step, "Recall@3"]
+
+
 def test_the_figure_of_the_readme_is_drawn_from_the_tables():
     drawn = runpy.run_path(str(PROJECT / "tools" / "main_result.py"))
     released = pd.read_csv(drawn["IMAGE"].with_suffix(".csv"))

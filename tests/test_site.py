@@ -66,7 +66,7 @@ def notebook():
             ),
             v4.new_markdown_cell("## The method"),
             cell("table", v4.new_output("display_data", {"text/html": TABLE, "text/plain": "a table"})),
-            cell("said", v4.new_output("display_data", {"text/markdown": "**Finding (toy): no table is wrong.**"})),
+            cell("said", v4.new_output("display_data", {"text/html": "<p><b>Finding (toy): no table errs.</b></p>"})),
         ]
     )
 
@@ -140,7 +140,7 @@ def test_what_is_no_part_of_the_site_is_linked_where_the_address_is_known(writte
 def test_the_index_has_every_finding_and_verdict(written):
     index = trees(written)["index.html"]
     text = " ".join(index.main.text.split())
-    for said in ("One finding holds.", "T-CE gains partly", "Finding (toy): T-CE loses by .02.", "no table is wrong."):
+    for said in ("One finding holds.", "T-CE gains partly", "Finding (toy): T-CE loses by .02.", "no table errs."):
         assert said in text
     assert "Numbers" not in text
     drawn, untold = index.find_all("figure")

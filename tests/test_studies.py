@@ -189,7 +189,7 @@ def test_held_out_losses_are_those_of_the_validation_rows_with_each_flag(done):
     run = only(done, "CE")
     split = split_for(run.settings)
     users, items, labels = validation_rows(split, split.matrix(split.train), 1, run.settings.seed)
-    losses = cross_entropies(score_pairs(run.model(), users, items), torch.from_numpy(labels)).numpy()
+    losses = cross_entropies(score_pairs(run.model(), users, items), torch.from_numpy(labels)).detach().numpy()
     is_false = np.tile(~split.valid.is_clean, 2)
     at_selected = diagnostics.held_out([run], split.valid.is_clean.mean()).iloc[0]
     found = at_selected["loss_true"], at_selected["loss_false"]

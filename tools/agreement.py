@@ -116,9 +116,26 @@ def compare_curves(ours: pd.DataFrame, theirs: pd.DataFrame, selected: pd.DataFr
 def of_curves(points: pd.DataFrame) -> pd.DataFrame:
     """A row per cell: the largest difference, limit below and above over the points that are compared, and whether the
     curves are equivalent at all of them, which needs no correction."""
-    rows = points[points["compared"]].assign(difference=points["difference"].abs()).groupby(CELL, sort=False)
-    columns = dict(difference="max", low="min", high="max", differs="any", equivalent="all")
+    rows = points[points["compared"]].assign(largest_difference=points["difference"].abs()).groupby(CELL, sort=False)
+    columns = dict(largest_difference="max", low="min", high="max", differs="any", equivalent="all")
     return rows.size().rename("points").to_frame().join(rows.agg(columns)).reset_index()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The same for readers: mean ± standard deviation (runs), and relative differences in percent."""
+    forms = dict.fromkeys(("difference", "largest_difference", "low", "high", "difference_of_three"), "{:+.1%}".format)
+    forms |= dict(p="{:.4f}".format, p_holm="{:.4f}".format, chance="{:.2f}".format, chance_of_three="{:.2f}".format)
+    forms |= dict.fromkeys(("differs", "equivalent"), {True: "yes", False: "no"}.get)
+    shown = table.assign(**{name: table[name].map(form) for name, form in forms.items() if name in table})
+    for code, sd, n in (("ours", "sd", "n"), ("theirs", "sd_theirs", "n_theirs")):
+        if code in table:
+            cells = zip(table[code], table[sd], table[n])
+            shown[code] = [
+                f"{mean:.4g} ± {float(f'{deviation:.2g}'):g} ({n_runs})" for mean, deviation, n_runs in cells
+            ]
+    shown["low"] += " to " + shown.pop("high")
+    shown = shown.drop(columns=["sd", "n", "sd_theirs", "n_theirs", "bound"], errors="ignore")
+    return shown.rename(columns={"low": "90 % interval"}).rename(columns=lambda name: name.replace("_", " "))
 
 
 def curves_figure(table: pd.DataFrame) -> Figure:
@@ -186,7 +203,9 @@ def main() -> None:
 
     tables = {"agreement": metrics, "agreement_selection": selection, "agreement_curves": along}
     for name, table in tables.items():
-        publish_table(table.round(4), DATASET, name, "ours: protocol: authors; differences are relative to theirs")
+        publish_table(
+            table, DATASET, name, "ours: protocol: authors; differences are relative to theirs", readable(table)
+        )
         print(table.round(4).to_string(), end="\n\n")
     publish_figure(curves_figure(points), points, DATASET, "agreement_curves", "Our mean validation loss over theirs")
     differing = {name: int(table["differs"].sum()) for name, table in tables.items()}

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from replication.methods.backbones import BACKBONES
-from replication.report.published import published
+from replication.report.published import published, published_curves
 from replication.report.tables import PAPER_METRICS
 from replication.report.verdicts import TITLES
 from replication.runs import parameters
@@ -138,7 +138,7 @@ def page(name: str) -> str:
         "plain": lambda value, digits=3: f"{value:.{digits}f}".replace("0.", ".", 1),
         "percent": lambda value, digits=0: f"{100 * value:.{digits}f} %",
     }
-    known = (table, shown, measured, where, one, n, gap, needed, slopes, side_by_side, groups)
+    known = (table, shown, measured, where, one, n, gap, needed, slopes, side_by_side, groups, published_curves)
     templates.globals |= {function.__name__: function for function in known}
     templates.globals |= {"TYPES": parameters.TYPES, "backbones": ["GMF", "NeuMF", "CDAE"]}
     return HEAD.format(name.lower()) + templates.get_template(f"{name.lower()}.md.j2").render()

@@ -86,7 +86,8 @@ class Renderer(IPythonRenderer):
         return f'<div class="scroll"><table>{text}</table></div>\n'
 
     def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
-        tag, kind = "th" if head else "td", "long" if len(re.sub(r"<[^>]*>", "", text)) > 40 else "short"
+        tag, plain = "th" if head else "td", re.sub(r"<[^>]*>", "", text)
+        kind = "short" if len(plain) < 25 or "±" in plain else "long"  # what is short does not break
         return f'<{tag} class="{kind}">{text}</{tag}>\n'
 
     def block_mermaidjs(self, code: str) -> str:
@@ -198,8 +199,8 @@ def _part(source: str, word: str = "") -> str:
 def _cards(page: Page) -> list[dict]:
     """A notebook's figures, each with the findings below it up to the next table; and findings that have no figure."""
     cards, place, card = [], "", None
-    for tag in BeautifulSoup(page.body, "html.parser").find_all(["h2", "h3", "img", "table", "strong"]):
-        is_finding = tag.name == "strong" and tag.text.startswith(FINDING)
+    for tag in BeautifulSoup(page.body, "html.parser").find_all(["h2", "h3", "img", "table", "strong", "b"]):
+        is_finding = tag.name in ("strong", "b") and tag.text.startswith(FINDING)
         place = tag.get("id", place)
         if tag.name == "table":
             card = None

@@ -10,7 +10,7 @@ from jinja2 import Template
 from denoise_lib.files import replacing
 from replication.methods.backbones import BACKBONES
 from replication.report.publish import publish_table
-from replication.report.published import beside_published, published
+from replication.report.published import beside_published, published, published_curves
 from replication.report.statistics import by_interval, counted
 from replication.report.tables import CELL, INTERVALS, PAPER_METRICS, is_own, tested, wide, with_metric
 from replication.support import paths
@@ -243,7 +243,8 @@ def write() -> None:
     statuses = judged.drop(columns="shown in").assign(**judged[verdict].map(lambda found: f"**{found.status}**"))
     tables = {"claims": _markdown(statuses), "reasons": _markdown(reasons[["no.", "data set", "why", "shown in"]])}
     tables["tally"] = _markdown(_tally(rows))
-    page = template.render(tables, sections=sections, not_run=NOT_RUN)
+    kept = published_curves("adressa").query("selected and backbone == 'NeuMF'")["step"]
+    page = template.render(tables, sections=sections, not_run=NOT_RUN, kept=kept)
     with replacing(paths.home() / "results" / "verdicts.csv") as temporary:
         rows.to_csv(temporary, index=False)
     with replacing(paths.home() / "VERDICTS.md") as temporary:
