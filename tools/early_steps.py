@@ -2,7 +2,7 @@
 
     python tools/early_steps.py
 
-With one seed the three losses share initial weights and draws. Trains NeuMF for one epoch with each loss and a few
+With one seed the three losses share initial weights and draws. Trains NeuMF for one epoch with each loss and three
 seeds, the other settings those of params/adressa.yaml, and ranks for 2,000 test users at each evaluation point. Writes
 results/adressa/tables/early_steps.csv|md, and the runs' records.
 """
@@ -20,7 +20,7 @@ from replication.runs.settings import plan
 from replication.runs.store import Run, keep_record
 
 STEPS = [100, 200]  # of 100, 200 and 100 are the published CE, T-CE and R-CE
-CHANGES = dict(backbones=["NeuMF"], seeds=[1, 2], epochs=1, test_curve=True, curve_users=2_000, device="cpu")
+CHANGES = dict(backbones=["NeuMF"], seeds=[1, 2, 3], epochs=1, test_curve=True, curve_users=2_000, device="cpu")
 
 
 def spreads(done: list[Run], ks: list[int]) -> pd.DataFrame:

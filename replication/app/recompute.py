@@ -125,14 +125,14 @@ def differences(released: Path, made: Path) -> list[str]:
     name = paths.shown(released)
     if released.suffix != ".csv":
         lines = (file.read_text(encoding="utf-8").splitlines() for file in (released, made))
-        unlike = [
-            (number, *pair) for number, pair in enumerate(zip_longest(*lines, fillvalue=""), 1) if len({*pair}) > 1
-        ]
-        for number, *pair in unlike[:1]:
-            start = max(0, len(os.path.commonprefix(pair)) - 20)
-            old, new = (line[start : start + 60] for line in pair)
-            return [f"{name}, line {number}: released …{old}…, made …{new}…; {len(unlike)} lines differ"]
-        return []
+        pairs = enumerate(zip_longest(*lines, fillvalue=""), start=1)
+        unlike = [(number, pair) for number, pair in pairs if pair[0] != pair[1]]
+        if not unlike:
+            return []
+        number, pair = unlike[0]
+        start = max(0, len(os.path.commonprefix(pair)) - 20)
+        old, new = (line[start : start + 60] for line in pair)
+        return [f"{name}, line {number}: released …{old}…, made …{new}…; {len(unlike)} lines differ"]
     old, new = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in (released, made))
     if list(old) != list(new) or len(old) != len(new):
         apart = ", ".join(old.columns.symmetric_difference(new.columns, sort=False))
