@@ -92,7 +92,7 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     assert values.clean_from == 3 and values.ratings == str(file)
     assert call(*SMALL, "mine") == 0
     told = capsys.readouterr().out
-    assert "T-CE against CE, Recall and NDCG: 0 better, 0 worse, 4 unresolved of 4 cells" in told
+    assert "T-CE against CE, Recall@K and NDCG@K: 0 better, 0 worse, 2 too few seeds of 2 cells" in told
     *_, answer = told.partition("Does mine need denoising?\n")
     assert (
         "of the training interactions are false positives" in answer

@@ -67,8 +67,8 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     beats_random = of_random.set_index("backbone")["outcome"].reindex(gains) == "better"
     template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
     return Template(template, trim_blocks=True, lstrip_blocks=True).render(
-        name=name, k=k, noise=noise, remarks=remarks, no_effect=SMALL, trained=trained, simple=simple, of_random=of_random,
-        of_ce=list(of_ce.groupby("method", sort=False)), n_seeds=int(of_ce["n_seeds"].min()),
+        name=name, k=k, noise=noise, remarks=remarks, no_effect=SMALL, trained=trained, simple=simple,
+        of_ce=list(of_ce.groupby("method", sort=False)), of_random=of_random, n_seeds=int(of_ce["n_seeds"].min()),
         outcomes={*of_ce[of_ce["method"].isin(PAPER)]["outcome"]}, gains_alone=not beats_random.all(),
         table=table[SHOWN].round(4).to_markdown(index=False),
     )  # fmt: skip
