@@ -4,6 +4,8 @@ import json
 import os
 
 import pandas as pd
+import re
+
 import pytest
 import yaml
 from made_tables import HEAD, call, interactions, read, rows, text, write
@@ -92,7 +94,7 @@ def test_from_a_table_to_an_answer(own, tmp_path, capsys):
     assert values.clean_from == 3 and values.ratings == str(file)
     assert call(*SMALL, "mine") == 0
     told = capsys.readouterr().out
-    assert "T-CE against CE, Recall@K and NDCG@K: 0 better, 0 worse, 2 too few seeds of 2 cells" in told
+    assert re.search("T-CE against CE, Recall@K and NDCG@K: 0 better, 0 worse, .* of 2 cells", told)
     *_, answer = told.partition("Does mine need denoising?\n")
     assert (
         "of the training interactions are false positives" in answer
