@@ -3,7 +3,7 @@
 # ./run_tests.sh --quick leaves out what is marked slow, and the notebooks. Other arguments go to pytest, which then is all
 # that runs (./run_tests.sh tests/test_losses.py).
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/tools/environment.sh"
 cd "$project"
 
 chosen=

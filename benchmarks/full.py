@@ -26,7 +26,6 @@ from replication.studies import diagnostics, extra_feedback
 from replication.support import paths
 from replication.support.environment import environment
 
-
 GROUP = ["part", "backbone", "what"]
 
 
@@ -58,7 +57,9 @@ def main() -> None:
     ]  # fmt: skip
     print("\n".join(lines))
     if options.save:
-        (Path(__file__).parent / "results" / f"full-{options.dataset}.md").write_text("\n".join(lines) + "\n")
+        (Path(__file__).parent / "results" / f"full-{options.dataset}.md").write_text(
+            "\n".join(lines) + "\n", encoding="utf-8"
+        )
 
 
 def grouped(parameters: Parameters) -> pd.DataFrame:

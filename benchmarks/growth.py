@@ -180,7 +180,7 @@ def main() -> None:
         print(text)
         if options.save:
             about = f"{datetime.date.today()} · {environment()['cpu']}, one thread"
-            (results / "memory.md").write_text(f"# Memory\n\n{about}\n\n{text}\n")
+            (results / "memory.md").write_text(f"# Memory\n\n{about}\n\n{text}\n", encoding="utf-8")
         return
     table = measure(options.backbone)
     slopes = exponents(table)

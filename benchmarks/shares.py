@@ -145,7 +145,9 @@ def main() -> None:
         lines += ["", table_of_notebooks(options.dataset).round(1).to_markdown()]
     print("\n".join(lines))
     if options.save:
-        (Path(__file__).parent / "results" / f"shares-{options.dataset}.md").write_text("\n".join(lines) + "\n")
+        (Path(__file__).parent / "results" / f"shares-{options.dataset}.md").write_text(
+            "\n".join(lines) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def show(lines: list[str], title: str, machine: str | None) -> None:
     if machine:
         file = Path(__file__).parent / "results" / f"{'-'.join(machine.lower().replace('(r)', '').split())}.md"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(f"# {title}\n\n" + "\n".join(lines) + "\n")
+        file.write_text(f"# {title}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def split_of(size: str) -> tuple[Split, str]:

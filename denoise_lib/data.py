@@ -197,7 +197,7 @@ def split_ratings(frame: pd.DataFrame, *, clean_from: float, seed: int, shares: 
         shares: of train, valid and test for each user; they sum to 1.
 
     Raises:
-        ValueError: a column is missing or has empty or non-numeric cells, or what :func:`split_at_random` refuses.
+        ValueError: a column is missing or has empty or non-numeric cells, or what :func:`split_in_order` refuses.
     """
     missing = {"user", "item", "rating"} - set(frame.columns)
     if missing:
@@ -214,32 +214,33 @@ def split_ratings(frame: pd.DataFrame, *, clean_from: float, seed: int, shares: 
     user_ids, users = np.unique(frame["user"].to_numpy(), return_inverse=True)
     item_ids, items = np.unique(frame["item"].to_numpy(), return_inverse=True)
     rows = Interactions(users.astype(np.int64), items.astype(np.int64), (rating >= clean_from).to_numpy())
-    return Split("ratings", len(user_ids), len(item_ids), **split_at_random(rows, seed, shares))
+    keys = np.random.default_rng(seed).random(len(rows))
+    return Split("ratings", len(user_ids), len(item_ids), **split_in_order(rows, keys, shares))
 
 
-def split_at_random(rows: Interactions, seed: int, shares: Shares = (0.8, 0.1, 0.1)) -> dict[str, Interactions]:
-    """Cuts each user's rows, in random order, at the shares: ``train, valid, test``. A user's only row goes to train.
-    Flagged false positives stay in train and valid and leave test.
+def split_in_order(rows: Interactions, keys: np.ndarray, shares: Shares = (0.8, 0.1, 0.1)) -> dict[str, Interactions]:
+    """Cuts each user's rows, in the order of their ``keys`` (float ``(n,)``: random, or times), at the shares: ``train,
+    valid, test``. A user's only row goes to train; flagged false positives stay in train and valid and leave test.
 
     Raises:
         ValueError: shares that do not sum to 1, or a part that would stay empty.
     """
     if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
         raise ValueError(f"shares of train, valid and test are not negative and sum to 1, got {shares}")
-    users = rows.users
-    # Rank each row within its user by a random key, then cut: no loop over users.
-    order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
-    n_rows = np.bincount(users)
-    rank = np.empty(len(users), np.int64)
-    rank[order] = np.arange(len(users)) - np.repeat(n_rows.cumsum() - n_rows, n_rows)
-    n_train = np.maximum(1, np.rint(n_rows * shares[0]))[users]
-    n_before_test = np.maximum(n_train, np.rint(n_rows * (shares[0] + shares[1]))[users])
-    masks = {
-        "train": rank < n_train,
-        "valid": (rank >= n_train) & (rank < n_before_test),
-        "test": (rank >= n_before_test) & (True if rows.is_clean is None else rows.is_clean),
-    }
+    order, n_rows = np.lexsort((keys, rows.users)), np.bincount(rows.users)  # no loop over users
+    rank = np.empty(len(rows), np.int64)
+    rank[order] = np.arange(len(rows)) - np.repeat(n_rows.cumsum() - n_rows, n_rows)
+    n_train = np.maximum(1, np.rint(n_rows * shares[0]))
+    before_test = np.maximum(n_train, np.rint(n_rows * (shares[0] + shares[1])))
+    if min(shares) and ((before_test == n_train).all() or (before_test >= n_rows).all()):
+        n_rest = np.maximum(0, n_rows - n_train)  # rounding leaves a part nothing: users take turns with odd rows
+        before_test = n_train + (n_rest + np.cumsum(n_rest % 2) % 2) // 2
+    in_train, in_test = rank < n_train[rows.users], rank >= before_test[rows.users]
+    masks = {"train": in_train, "valid": ~in_train & ~in_test, "test": in_test}
+    if rows.is_clean is not None:
+        masks["test"] = in_test & rows.is_clean
     for part, mask in masks.items():
         if not mask.any():
-            raise ValueError(f"the {part} part stays empty: too few interactions a user, or no true positive in them")
+            needs = "a user needs 3 rows for one in valid or test, 8 for one in each; the most here is"
+            raise ValueError(f"the {part} part stays empty, or has no true positive: {needs} {n_rows.max()}")
     return {part: rows[mask] for part, mask in masks.items()}

@@ -61,15 +61,13 @@ show_parameters(parameters, DataParameters)
 # - **`ml100k`** is MovieLens-100K. Every rating is an observed interaction, and a rating below 3 is a false positive: somebody watched the film and did not like it. That is the paper's rule for its rating data sets, *known to us second-hand only*, from a later paper that follows its settings. Each user's ratings are split 80/10/10 at random; false positives stay in train and valid and leave test.
 # - **`toy`** is generated, so its truth is known. There are 300 users, 150 items and five genres. Every user likes two genres; true interactions are 12 to 32 items of these. To them come 4 to 10 false positives from the other genres, drawn by popularity alone: what everybody clicks. So about a quarter of the interactions are noise, and the noise is popular. It is split like `ml100k`.
 #
-# - **a table of your own** (`ratings`) becomes a data set in the same way: each user's rows are split 80/10/10 at random, and a rating or dwell time below `clean_from`, or a flag of 0, is a false positive.
+# - **a table of your own** (`ratings`) becomes a data set in the same way: each user's rows are split 80/10/10, at random or by time, or come in three tables; and a rating or dwell time below `clean_from`, or a flag of 0, is a false positive.
 
 # %%
-table = own_table.prepare(
-    dataset, parameters.ratings, parameters.columns, parameters.clean_from
-) if parameters.ratings else None
+table = own_table.prepare(dataset, **parameters.table()) if parameters.ratings else None
 split = public.load(dataset)
 note = store.note(parameters)
-Markdown("\n".join(f"- **{key}**: {value}" for key, value in public.card(dataset).items()))
+Markdown("\n".join(f"- **{key}**: {value}" for key, value in public.card(dataset).items() if key != "parts"))
 
 # %% [markdown]
 # What these files hold, counted.

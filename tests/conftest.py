@@ -46,6 +46,16 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def own(home, monkeypatch):
+    """An empty home with a params folder of its own."""
+    (home / "params").mkdir()
+    monkeypatch.setattr(paths, "PARAMS", home / "params")
+    monkeypatch.setenv("DENOISE_PARAMS", str(home / "params"))  # for kernels
+    (home / "params" / "toy.yaml").write_text((PROJECT / "params" / "toy.yaml").read_text(encoding="utf-8"))
+    return home
+
+
+@pytest.fixture
 def tiny() -> Parameters:
     """Parameters of runs of a fraction of a second: the toy data set's, smaller still."""
     smaller = dict(backbones=["GMF"], seeds=[1], epochs=3, dim=8, hidden_dim=16, ramp_steps=50, device="cpu")

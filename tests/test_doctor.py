@@ -119,8 +119,8 @@ def test_a_ramp_that_a_run_does_not_complete(split):
 
 
 def test_rows_that_come_later_are_counted():
-    frame = pd.DataFrame({"user": ["a"] * 10, "item": list("0123456789"), "time": np.arange(10.0)})
-    table = own_table.Table(frame, {"user": "user", "item": "item", "time": "time"}, 10)
+    frame = pd.DataFrame({"user": 0, "item": np.arange(10), "time": np.arange(10.0)})
+    table = own_table.Table(frame, {"user": "user", "item": "item", "time": "time"}, 10, {})
     pick = lambda *items: Interactions(np.zeros(len(items), np.int64), np.array(items))  # noqa: E731
     split = Split("s", 1, 10, pick(0, 1, 2, 3, 4, 8), pick(6), pick(5, 7, 9))
     assert (

@@ -76,7 +76,7 @@ def test_own_rows_stand_in_tables_curves_and_counts(called):
     for drawn in ("test_curves", "change_against_ce"):
         points = pd.read_csv(home / f"figures/toy/{drawn}.csv")
         assert set(OWN) < set(points["method"]) and "LightGCN" in set(points["backbone"])
-    assert all(f"{method} against CE, Recall and NDCG: " in printed for method in OWN)
+    assert all(f"{method} against CE, Recall@K and NDCG@K: " in printed for method in OWN)
     assert "not the released settings: backbones" in printed and "own_methods" not in printed  # rows beside the others
 
 

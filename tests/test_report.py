@@ -319,7 +319,7 @@ def test_a_users_rows_leave_the_intervals_over_users_as_they_are(with_own, tmp_p
     for i, run in enumerate(runs + added):
         run.folder = tmp_path / str(i)
         run.folder.mkdir()
-        (run.folder / "per_user.npz").touch()
+        run.has_users = True
         of_users = {"users": np.arange(50), "ks": np.array([5, 20])}
         of_users |= {metric: rng.random((50, 2)) for metric in tables.METRIC_NAMES}
         run.per_user = lambda of_users=of_users: of_users

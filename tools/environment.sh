@@ -1,7 +1,8 @@
 # Sourced by run_all.sh and run_tests.sh: sets PYTHON to an interpreter that has the project's packages.
 # An active environment in which this project is installed is used as it is; otherwise .venv, made on first use.
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+project=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+export PYTHONUTF8=1 # whatever the locale is
 
 has_project() { # has_project PYTHON: is this very checkout installed there, with all that it needs?
     # -P keeps the current folder from passing for an installed package.
@@ -9,7 +10,7 @@ has_project() { # has_project PYTHON: is this very checkout installed there, wit
 import importlib.util, pathlib, sys
 spec = importlib.util.find_spec("denoise_lib")
 here = pathlib.Path(sys.argv[1], "denoise_lib", "__init__.py").resolve()
-needed = ("torch", "papermill", "nbval", "xdist", "hypothesis", "tabulate", "joblib", "filelock", "latex2mathml", "pydantic", "importlinter")
+needed = ("torch", "papermill", "nbval", "xdist", "hypothesis", "tabulate", "joblib", "filelock", "latex2mathml", "pydantic", "importlinter", "duckdb")
 sys.exit(not (spec and pathlib.Path(spec.origin).resolve() == here and all(map(importlib.util.find_spec, needed))))
 PY
 }
@@ -27,16 +28,18 @@ find_python() {
 }
 
 make_venv() {
-    local venv=$project/.venv python stamp
+    local venv=$project/.venv python stamp install
     stamp=$(cat "$project/requirements.lock" "$project/pyproject.toml" | cksum)
     # The stamp is written last: without it, an earlier making was interrupted or was of other versions.
     [ "$(cat "$venv/complete" 2>/dev/null)" = "$stamp" ] && return
     python=$(find_python) || return 1
     echo "Making .venv from requirements.lock (once; two to five minutes) …" >&2
+    # Whatever the user has told pip: into .venv, not into a home folder.
+    install=(env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
     rm -rf "$venv" &&
         "$python" -m venv "$venv" &&
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$project/requirements.lock" &&
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e "$project" &&
+        "${install[@]}" -r "$project/requirements.lock" &&
+        "${install[@]}" --no-deps -e "$project" &&
         echo "$stamp" >"$venv/complete" && return
     echo "Making .venv failed; the message above says why. The next call starts it anew." >&2
     return 1

@@ -70,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     several = dict(metavar="FILE", action="append", type=os.path.abspath)
     add("--method", dest="own_methods", help="adds the losses of a Python file to the comparison", **several)
     add("--backbone", dest="own_backbones", help="adds the backbones of a Python file", **several)
-    add("--new", nargs=2, metavar=("NAME", "FILE"), help="writes params/NAME.yaml for a table of interactions; ends")
+    new = "writes params/NAME.yaml for a table of interactions, or for three: train, valid, test; ends"
+    add("--new", nargs="+", metavar=("NAME", "FILE"), help=new)
+    order = dict(to_set, metavar="ORDER", action="append", type="split={}".format)
+    add("--split", help="how each user's rows of a table are cut: random, or by time", **order)
     add("--list", action="store_true", help="shows data sets, where their data are, and their runs")
     add("--site", action="store_true", help="runs nothing: writes site/, pages of all results, notebooks and documents")
     add("--dry-run", action="store_true", help="trains nothing: shows runs, steps, memory, time, missing files")
@@ -81,9 +84,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Checks everything, then does what is asked. Returns the exit status."""
     changes = _changes(options)
     if options.new:
-        if options.dataset or set(changes) - {"columns", "clean_from"}:
-            raise ValueError("--new takes a name and a file, and of --set columns and clean_from only")
-        print(new_dataset.write_params(*options.new, changes))
+        if options.dataset or set(changes) - set(new_dataset.GIVEN):
+            raise ValueError(f"--new takes a name and a file, and of --set {', '.join(new_dataset.GIVEN)} only")
+        print(new_dataset.write_params(options.new[0], options.new[1:], changes))
         return 0
     if options.site:
         from replication.report import site  # nbconvert takes seconds to import
@@ -95,9 +98,12 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if "ratings" in changes and not options.list:
         for name in set(options.dataset) - set(parameters.datasets()):  # a new name is made as --new makes it
             print(new_dataset.write_params(name, changes["ratings"], changes), file=sys.stderr)
-    names = options.dataset or (parameters.datasets() if options.list else ["ml100k"])
-    chosen = [parameters.resolve(name, changes, where="the call") for name in names]
     main, studies = not options.study or options.full, [*(FULL if options.full else ()), *(options.study or ())]
+    if options.list and not options.dataset:
+        print("\n".join(_state_or_fault(name, changes, main, studies) for name in parameters.datasets()))
+        return 0
+    names = options.dataset or ["ml100k"]
+    chosen = [parameters.resolve(name, changes, where="the call") for name in names]
     planned = [_planned(one, main, studies) for one in chosen]  # so that nothing is begun where anything is refused
     if options.list:
         print("\n".join(map(_state, chosen, planned)))
@@ -113,8 +119,8 @@ def _changes(options: argparse.Namespace) -> dict:
     """What the call changes of a data set's parameters, with paths that mean the same from everywhere."""
     changes = parameters.assigned(options.set)
     changes |= {key: files for key in ("own_methods", "own_backbones") if (files := getattr(options, key))}
-    if isinstance(changes.get("ratings"), str):
-        changes["ratings"] = os.path.abspath(changes["ratings"])
+    if ratings := changes.get("ratings"):
+        changes["ratings"] = os.path.abspath(ratings) if isinstance(ratings, str) else [*map(os.path.abspath, ratings)]
     return changes
 
 
@@ -135,7 +141,7 @@ def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str]
     others += [STUDIES[name][0] for name in STUDIES if name in studies]
     with _only_one(name):
         if chosen.ratings:
-            own_table.prepare(name, chosen.ratings, chosen.columns, chosen.clean_from)
+            own_table.prepare(name, **chosen.table())
         try:
             _execute(name, first, changes)
             planned = _planned(chosen, main, studies)
@@ -154,6 +160,10 @@ def _replicate(chosen: Parameters, changes: dict, main: bool, studies: list[str]
             print(f"\n{failure}\nContinue, once it is mended, with: {_command(arguments)}", file=sys.stderr)
             return False
         print(_summary(chosen, planned))
+        if main and name not in public.CATALOGUE:
+            from replication.report import answer
+
+            print(answer.write(chosen))
     return True
 
 
@@ -191,11 +201,20 @@ def _only_one(name: str) -> filelock.FileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        holder, where = file.read_text().strip() or "unknown", os.path.relpath(file.parent)
+        holder, where = file.read_text(encoding="utf-8").strip() or "unknown", os.path.relpath(file.parent)
         print(f"{name}: waiting for process {holder}, which is working on {where}", file=sys.stderr)
         lock.acquire()
-    file.write_text(str(os.getpid()))
+    file.write_text(str(os.getpid()), encoding="utf-8")
     return lock
+
+
+def _state_or_fault(name: str, changes: dict, main: bool, studies: list[str]) -> str:
+    """A data set's line of ``--list``, which others' faults do not keep away."""
+    try:
+        chosen = parameters.resolve(name, changes, where="the call")
+        return _state(chosen, _planned(chosen, main, studies))
+    except ValueError as error:
+        return f"{name}: {error}"
 
 
 def _state(chosen: Parameters, planned: list[Settings]) -> str:

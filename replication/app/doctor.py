@@ -24,14 +24,16 @@ def main(arguments: list[str]) -> int:
         "metrics, what to do. Exit status 1 if a finding makes results invalid, 2 if the data cannot be read.",
     )
     add = parser.add_argument
-    add("path", type=Path, help="a folder with <name>.train.rating and its companions, or a CSV or TSV file")
-    add("--clean-from", type=float, help="of a table: the lowest rating or dwell time of a true positive")
+    paths = "a folder with <name>.train.rating and its companions, a table, or three: train, valid, test"
+    add("path", nargs="+", help=paths)
+    limit = dict(type=lambda text: None if text == "null" else float(text), default=argparse.SUPPRESS)
+    add("--clean-from", help="of a table: the lowest rating or dwell time of a true positive, or null", **limit)
     add("--column", action="append", default=[], metavar="role=name", help="of a table: which column is what")
-    options = parser.parse_args(arguments)
+    add("--not-rated", type=float, help="of a table: the rating of rows that are no ratings")
+    add("--split", choices=["random", "time"], default="random", help="of a table: how it is split")
+    options = vars(parser.parse_args(arguments))
     try:
-        split, table = _read(options)
-        known = options.path.is_dir() and split.name in parameters.datasets()
-        values = parameters.resolve(split.name) if known else None
+        split, table, values = _read(options.pop("path"), options.pop("column"), options)
     except (ValueError, FileNotFoundError) as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 2
@@ -44,16 +46,15 @@ def main(arguments: list[str]) -> int:
     return int(findings["invalid"].any())
 
 
-def _read(options: argparse.Namespace) -> tuple[Split, own_table.Table | None]:
-    path: Path = options.path
-    if path.is_dir():
-        names = sorted(file.name.removesuffix(".train.rating") for file in path.glob("*.train.rating"))
-        if len(names) != 1:
-            found = ", ".join(names) or "none"
-            raise ValueError(f"{path} must hold one <name>.train.rating and its companions; found {found}")
-        return public.read(path, names[0]), None
+def _read(
+    sources: list[str], columns: list[str], how: dict
+) -> tuple[Split, own_table.Table | None, parameters.Parameters | None]:
+    """The split, the table that it was made of, and the parameters of a data set."""
+    path = Path(sources[0])
     if path.name in public.CATALOGUE and not path.exists():
         raise ValueError(f"there is nothing at {path} yet; ./run_all.sh {path.name} gets the data")
-    table = own_table.read_table(path, dict(pair.partition("=")[::2] for pair in options.column))
-    limit = own_table.guessed_limit(table) if options.clean_from is None else options.clean_from
-    return own_table.make_split(table, path.stem, limit)[0], table
+    pairs = (pair.partition("=")[::2] for pair in columns)
+    named = {role: int(name) if name.isdigit() else name for role, name in pairs}
+    split, table, *_ = own_table.read(sources if len(sources) > 1 else path, columns=named, **how)
+    known = path.is_dir() and split.name in parameters.datasets()
+    return split, table, parameters.resolve(split.name) if known else None

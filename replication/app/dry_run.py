@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import torch
 
-from denoise_lib.data import Interactions, Split
+from denoise_lib.data import FILES, Interactions, Split
 from denoise_lib.evaluator import VALIDATION_USERS, rank_items
 from denoise_lib.optimizer import LARGE
 from denoise_lib.train import fit, steps_per_epoch
@@ -30,7 +30,7 @@ DENSE_STEPS = 200  # of a run with large tables, at first; they tell nothing of 
 
 def describe(parameters: Parameters, planned: list[Settings]) -> str:
     """The text of ``--dry-run`` for one data set; nothing is downloaded, trained to the end or written."""
-    sizes = _sizes(parameters.expected)
+    sizes = _sizes(parameters)
     n_finished = sum(bool(found(run)) for run in planned)
     lines = [
         f"{parameters.dataset}: {len(planned)} runs, {n_finished} finished",
@@ -64,7 +64,8 @@ def _missing_files(parameters: Parameters) -> str:
     missing = [paths.shown(file) for file in public.files_of(parameters.dataset) if not file.is_file()]
     if public.is_prepared(parameters.dataset) or not missing:
         return "no file is missing"
-    how = f"makes them from {paths.shown(Path(parameters.ratings))}" if parameters.ratings else "tries to get them"
+    table = ", ".join(paths.shown(Path(one)) for one in np.atleast_1d(parameters.ratings or []))
+    how = f"makes them from {table}" if table else "tries to get them"
     return f"missing files: {', '.join(missing)}; the first run {how}"
 
 
@@ -77,8 +78,13 @@ def _seconds(run: Settings, cost: dict[str, float], sizes: dict[str, int]) -> fl
     return steps * cost["step"] + points * cost["validation"] + rankings * cost["user"]
 
 
-def _sizes(expected: dict[str, int]) -> dict[str, int]:
-    """The expected counts; those that are not known follow from a split of 8 : 1 : 1."""
+def _sizes(parameters: Parameters) -> dict[str, int]:
+    """The expected counts, without any those of the data; what is not known follows from a split of 8 : 1 : 1."""
+    expected = parameters.expected
+    if not {"users", "items"} <= set(expected):
+        split = public.load(parameters.dataset)
+        counts = {part: len(getattr(split, part)) for part in FILES}
+        expected = counts | {"users": split.n_users, "items": split.n_items}
     train = expected.get("train", int(0.8 * expected.get("interactions", 0)))
     sizes = {"train": train, "valid": train // 8, "test": train // 8, "test_users": expected["users"]} | expected
     return {what: sizes[what] for what in ("users", "items", "train", "valid", "test", "test_users")}

@@ -37,6 +37,8 @@ def execute(source: Path, target: Path, values: dict) -> None:
             jupytext.read(source), partial, values, kernel_name="python3", cwd=str(paths.PROJECT),
             progress_bar=False, stderr_file=sys.stderr, extra_arguments=["--log-level=50"],
         )  # fmt: skip
+        nbformat.write(clean(nbformat.read(partial, as_version=4)), partial)
+        partial.replace(target)
     except PapermillExecutionError as error:
         code = indent("\n".join(error.source.rstrip().splitlines()[-8:]), "    ", lambda line: True)
         message = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).splitlines()[:12])
@@ -47,8 +49,9 @@ def execute(source: Path, target: Path, values: dict) -> None:
     except DeadKernelError:
         why = "its kernel died, killed by hand or for want of memory; fewer --jobs need less. Finished runs are kept"
         raise NotebookFailed(f"{target.stem}: {why}") from None
-    nbformat.write(clean(nbformat.read(partial, as_version=4)), partial)
-    partial.replace(target)
+    except OSError as error:  # a full disk, above all
+        why = f"{error.strerror}: {os.path.relpath(partial)}. Make room, or set DENOISE_HOME to another disk"
+        raise NotebookFailed(f"{target.stem}: cannot be written, {why}. Finished runs are kept") from None
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

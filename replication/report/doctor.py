@@ -9,7 +9,7 @@ from denoise_lib.data import FILES, Split
 from denoise_lib.losses import drop_rate_at
 from denoise_lib.train import steps_per_epoch
 from replication.runs.parameters import Parameters
-from replication.sources import own_table
+from replication.sources.tables import Table
 
 # Where results are called invalid; all five limits are ours.
 LOWEST_CEILING = 0.95  # of mean Recall
@@ -19,7 +19,7 @@ FEWEST_USERS = 30  # of the test part
 MOST_LEFT_OUT = 0.1  # share of a table's rows
 
 
-def examine(split: Split, parameters: Parameters | None = None, table: own_table.Table | None = None) -> pd.DataFrame:
+def examine(split: Split, parameters: Parameters | None = None, table: Table | None = None) -> pd.DataFrame:
     """What a reader must know of a split before trusting metrics on it.
 
     Args:
@@ -47,31 +47,33 @@ def examine(split: Split, parameters: Parameters | None = None, table: own_table
     return pd.DataFrame(rows, columns=columns).astype({"count": int, "invalid": bool})
 
 
+# pandas finds unique values and members by hashes that keep their speed where numpy's lose it, on numbers of pairs.
 # Each of these yields the name of a finding in findings.csv, how often it was found, whether it makes results invalid,
 # and the values of its texts.
 
 
-def _of_table(split: Split, pairs: dict[str, np.ndarray], table: own_table.Table | None):
+def _of_table(split: Split, pairs: dict[str, np.ndarray], table: Table | None):
     if table is None:
         return
-    for reason, rows in table.left_out.items():
-        first = ", ".join(map(str, rows[: own_table.N_NAMED]))
-        yield "left_out", len(rows), len(rows) > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
+    for reason, n, first in table.reasons():
+        yield "left_out", n, n > MOST_LEFT_OUT * table.n_rows, dict(reason=reason, first=first)
     if "time" in table.frame:  # a random split lets a model learn from what came later
-        users, items = (pd.factorize(table.frame[of], sort=True)[0] for of in ("user", "item"))  # as make_split does
-        time_of = pd.Series(table.frame["time"].to_numpy(), index=users * split.n_items + items)
-        latest = time_of[pairs["train"]].groupby(split.train.users).max()
-        precede = time_of[pairs["test"]].to_numpy() < latest.reindex(split.test.users).to_numpy()
+        of_table = (table.frame["user"] * split.n_items + table.frame["item"]).to_numpy()
+        order = np.argsort(of_table, kind="stable")
+        places = {part: order[np.searchsorted(of_table, pairs[part], sorter=order)] for part in ("train", "test")}
+        times = {part: table.frame["time"].to_numpy()[rows] for part, rows in places.items()}
+        latest = pd.Series(times["train"]).groupby(split.train.users).max()
+        precede = times["test"] < latest.reindex(split.test.users).to_numpy()
         yield "later", precede.sum(), False, {}
 
 
 def _of_pairs(split: Split, pairs: dict[str, np.ndarray]):
     for part, of_part in pairs.items():
-        yield "repeated", len(of_part) - len(np.unique(of_part)), False, dict(part=part)
+        yield "repeated", len(of_part) - len(pd.unique(of_part)), False, dict(part=part)
         yield "no_flags", len(of_part) * (getattr(split, part).is_clean is None), False, dict(part=part)
-    in_train = np.isin(pairs["valid"], pairs["train"])
+    in_train = pd.Index(pairs["valid"]).isin(pairs["train"])
     yield "valid_in_train", in_train.sum(), in_train.mean() > MOST_OVERLAP, {}
-    masked = np.isin(pairs["test"], np.concatenate([pairs["train"], pairs["valid"]]))
+    masked = pd.Index(pairs["test"]).isin(np.concatenate([pairs["train"], pairs["valid"]]))
     reachable = pd.Series(~masked).groupby(split.test.users).mean()  # of each user's rows, the share that can be ranked
     yield "masked", masked.sum(), reachable.mean() < LOWEST_CEILING, dict(ceiling=reachable.mean())
     yield "all_masked", (reachable == 0).sum(), False, {}
@@ -80,13 +82,18 @@ def _of_pairs(split: Split, pairs: dict[str, np.ndarray]):
 def _of_ids(split: Split):
     for part in ("valid", "test"):
         rows = getattr(split, part)
-        unseen = ~np.isin(rows.items, split.train.items)
-        yield "untrained_users", len(np.setdiff1d(rows.users, split.train.users)), False, dict(part=part)
+        unseen = ~pd.Index(rows.items).isin(split.train.items)
+        yield (
+            "untrained_users",
+            (~pd.Index(pd.unique(rows.users)).isin(split.train.users)).sum(),
+            False,
+            dict(part=part),
+        )
         yield "unseen_items", unseen.sum(), part == "test" and unseen.mean() > MOST_UNSEEN, dict(part=part)
     for of, size in (("users", split.n_users), ("items", split.n_items)):
-        used = np.unique(np.concatenate([getattr(getattr(split, part), of) for part in FILES]))
+        used = pd.unique(np.concatenate([getattr(getattr(split, part), of) for part in FILES]))
         yield f"absent_{of}", size - len(used), False, {}
-    n_users = len(np.unique(split.test.users))
+    n_users = len(pd.unique(split.test.users))
     yield "untested_users", split.n_users - n_users, n_users < FEWEST_USERS, dict(n_users=n_users)
 
 

@@ -5,6 +5,7 @@ from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcdefaults
 from matplotlib.figure import Figure
 
 from replication.methods import METHODS
@@ -13,6 +14,8 @@ from replication.methods.known_positives import STRATEGIES
 from replication.methods.method import Style
 from replication.report.tables import changed, with_cell, with_metric
 from replication.runs.store import Run
+
+rcdefaults()  # figures are alike whatever the user's matplotlibrc says
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the line styles and markers do it in grey.
 STYLES = {

@@ -40,7 +40,7 @@ def publish_table(table: pd.DataFrame, dataset: str, name: str, note="", shown: 
     with replacing(folder / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=any(table.index.names))
     with replacing(folder / f"{name}.md") as temporary:
-        temporary.write_text((f"*{note}*\n\n" if note else "") + text + "\n")
+        temporary.write_text((f"*{note}*\n\n" if note else "") + text + "\n", encoding="utf-8")
     html = _html(shown)
     if not shown.map(lambda cell: len(str(cell)) > 40).any(axis=None):  # wide tables scroll; a number stays on its line
         html = f'<div style="white-space: nowrap">{html}</div>'

@@ -97,7 +97,7 @@ def main_table(
     return table.assign(note=note).reindex(columns=columns)
 
 
-def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
+def with_user_intervals(table: pd.DataFrame, runs: list[Run], base: str = "CE") -> pd.DataFrame:
     """The main table with ``user_low, user_high``: the 95 % bootstrap interval of a change over resampled test users,
     each user's difference averaged over seeds. Empty where runs are records without users.
 
@@ -110,10 +110,10 @@ def with_user_intervals(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
     }
     cells, differences = [], []
     for (backbone, method), by_seed in per_user.items():
-        of_ce = per_user.get((backbone, "CE"), {}) if method != "CE" else {}
-        pairs = [(by_seed[seed], of_ce[seed]) for seed in sorted(set(by_seed) & set(of_ce))]
+        at_base = per_user.get((backbone, base), {}) if method != base else {}
+        pairs = [(by_seed[seed], at_base[seed]) for seed in sorted(set(by_seed) & set(at_base))]
         for metric in METRIC_NAMES if pairs else ():
-            differences.append(np.mean([ours[metric] - ce[metric] for ours, ce in pairs], axis=0).T)  # (K, U)
+            differences.append(np.mean([ours[metric] - theirs[metric] for ours, theirs in pairs], axis=0).T)  # (K, U)
             cells += [(backbone, method, metric, int(k)) for k in pairs[0][0]["ks"]]
     found = pd.DataFrame(cells, columns=CELL).assign(user_low=np.nan, user_high=np.nan)
     for _, rows in found.groupby(is_own(found)):  # apart, so that no row depends on what a user adds

@@ -27,6 +27,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=1)]
 Protocol, Control = Literal[PROTOCOLS], Literal[CONTROLS]
+Order = Literal["random", "time"]
 Device, Jobs = Literal["auto", "cpu", "cuda"], Literal["auto"] | Count
 Records = bool | Literal["only"]
 TYPES = (
@@ -68,9 +69,11 @@ class DataParameters(BaseModel):
     dataset: str = _about("names params/<dataset>.yaml and data/<dataset>/")
     expected: dict[str, int] = _about("counts that must be found in the data, published where there are any")
     declared_differences: dict[str, int] = _about("counts that differ from these, knowingly: name and count found", {})
-    ratings: str | None = _about("a CSV or TSV file of your own to make the data set from", None)
-    columns: dict[str, str] = _about("of that file, role: name; roles are user, item, rating, dwell, flag, time", {})
-    clean_from: float | None = _about("of that file, the lowest rating or dwell time of a true positive", None)
+    ratings: str | list[str] | None = _about("your own table to make the data set from, or three, already split", None)
+    columns: dict[str, str | int] = _about("of it, role: name or position; user, item, rating, dwell, flag, time", {})
+    clean_from: float | None = _about("of it, the lowest rating or dwell time of a true positive", None)
+    not_rated: float | None = _about("of it, the rating of rows that are no ratings, which are left out", None)
+    split: Order = _about("of it, how each user's rows are cut: random, or time, which tests the last ones", "random")
 
 
 class RunParameters(BaseModel):
@@ -102,6 +105,7 @@ class RunParameters(BaseModel):
     use_records: Records = _about(
         "read results/<dataset>/records in the place of runs that are not on disk; only: compute nothing", False
     )
+    main_controls: list[Control] = _about("controls that join the main comparison", [])
     own_methods: list[str] = _about("files with your own losses, which join the comparison (docs/extending.md)", [])
     own_backbones: list[str] = _about("files with your own backbones, which join the comparison", [])
 
@@ -204,8 +208,12 @@ class Parameters(FairParameters, ExtraFeedbackParameters, DiagnosticsParameters,
         return list(dict.fromkeys([*self.backbones, *self.backbone_sources]))
 
     def all_methods(self) -> list[str]:
-        """The methods of the main table: the paper's, then your own."""
-        return [*PAPER, *self.method_sources]
+        """The methods of the main table: the paper's, the controls beside them, then your own."""
+        return [*PAPER, *self.main_controls, *self.method_sources]
+
+    def table(self) -> dict:
+        """What :func:`replication.sources.own_table.prepare` must know of your own table."""
+        return self.model_dump(include={"ratings", "columns", "clean_from", "not_rated", "split"})
 
     def having(self, **values) -> "Parameters":
         """The same with other values, which are checked: a part of a study."""

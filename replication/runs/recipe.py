@@ -53,6 +53,8 @@ def train(
     """
     started = time.perf_counter()
     split = split_for(run, data)
+    if max(run.top_k) > split.n_items:
+        raise ValueError(f"top_k: {max(run.top_k)} is more than the {split.n_items} items of {run.dataset}")
     trained_on = training_split(run, split)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)

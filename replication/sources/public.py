@@ -66,15 +66,23 @@ def ensure(name: str) -> None:
     else:
         made_here = {"yelp_small": _yelp_small}
         origin = made_here.get(name, _published if name in CATALOGUE else _placed_by_hand)(name, folder)
-    with replacing(folder / "card.json") as temporary:
-        temporary.write_text(json.dumps(origin, indent=2) + "\n")
+    write_card(name, origin)
 
 
 def is_prepared(name: str) -> bool:
-    """Whether the three files of a data set are on disk, and no newer than the card that says what they are."""
-    data, about = files_of(name), paths.data(name) / "card.json"
-    is_there = all(map(Path.is_file, [*data, about]))
-    return is_there and about.stat().st_mtime >= max(file.stat().st_mtime for file in data)
+    """Whether the three files of a data set are on disk and are those that its card names. Files of a name without a
+    source need no card."""
+    if not all(map(Path.is_file, files_of(name))):
+        return False
+    about = card(name)
+    return about.get("parts", checksums(name)) == checksums(name) if about else name not in CATALOGUE
+
+
+def write_card(name: str, about: dict) -> None:
+    """Writes what is known of a data set, and the SHA-256 of its files, to ``card.json``."""
+    text = json.dumps(about | {"parts": checksums(name)}, indent=2, ensure_ascii=False)
+    with replacing(paths.data(name) / "card.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def checksums(name: str) -> dict[str, str]:
@@ -101,7 +109,7 @@ def has_flags(name: str) -> bool:
 def card(name: str, folder: Path | None = None) -> dict:
     """Where the data in ``data/<name>/``, or in another folder, came from; empty where it was not recorded."""
     file = (folder or paths.data(name)) / "card.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 Rated = tuple[pd.DataFrame, float, dict]  # user, item, rating; the least rating of a true positive; the card

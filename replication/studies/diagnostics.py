@@ -20,7 +20,7 @@ def methods_for(parameters: Parameters) -> list[str]:
     """The methods and controls of a data set; without flags, not those that use them."""
     flags = public.has_flags(parameters.dataset)
     controls = [name for name in parameters.controls if flags or not METHODS[name].uses_flags]
-    return [*parameters.all_methods(), *controls]
+    return list(dict.fromkeys([*parameters.all_methods(), *controls]))
 
 
 def main_plan(parameters: Parameters) -> list[Settings]:

@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    name = re.search(r"^model name.*?: *(.+)", info.read_text() if info.exists() else "", re.MULTILINE)
+    name = re.search(r"^model name.*?: *(.+)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE)
     return name[1].strip() if name else platform.processor() or "unknown"
 
 
