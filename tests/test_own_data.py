@@ -2,10 +2,9 @@
 
 import json
 import os
-
-import pandas as pd
 import re
 
+import pandas as pd
 import pytest
 import yaml
 from made_tables import HEAD, call, interactions, read, rows, text, write
