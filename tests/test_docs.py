@@ -45,6 +45,7 @@ def test_no_result_is_typed_into_a_template():
         ".69",
         "95 %",
         "4 %",
+        "1 %",
         "15 %",
     }
     for file in (PROJECT / "replication" / "report" / "templates").glob("*.md.j2"):
