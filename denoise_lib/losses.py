@@ -22,7 +22,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float, keys: Tensor | None = None) -> Tensor:
     r"""T-CE: the mean over the batch without its hardest positives.
 
-    .. math:: L = \frac{1}{|K|} \sum_{j \in K} \ell_j, \qquad |K| = \max(1, \lfloor (1 - \epsilon) B \rfloor)
+    .. math:: L = \frac{1}{|K|} \sum_{j \in K} \ell_j, \qquad |K| = \lfloor (1 - \epsilon) B \rfloor
 
     :math:`K` leaves out the samples with the largest :math:`y_j \ell_j`. That key is 0 for a negative, so no negative
     goes while a positive is left; a dropped sample has no gradient.
@@ -33,7 +33,7 @@ def truncated_cross_entropy(logits: Tensor, labels: Tensor, drop_rate: float, ke
         keys: float ``(B,)``, what takes the place of :math:`\ell_j` in the choice of the dropped (controls.py).
 
     Raises:
-        ValueError: a drop rate outside [0, 1).
+        ValueError: a drop rate outside [0, 1), or a batch of which nothing is kept.
     """
     losses = cross_entropies(logits, labels)
     dropped = dropped_samples(losses.detach() if keys is None else keys, labels, drop_rate)
@@ -45,7 +45,9 @@ def dropped_samples(keys: Tensor, labels: Tensor, drop_rate: float) -> Tensor:
     """The positions in the batch, int64, that a drop rate leaves out: those with the largest ``keys * labels``."""
     if not 0 <= drop_rate < 1:
         raise ValueError(f"drop_rate is a share of the batch in [0, 1), got {drop_rate}")
-    n_kept = max(1, int((1 - drop_rate) * len(keys)))  # a last batch of one row, say, drops nothing
+    n_kept = int((1 - drop_rate) * len(keys))
+    if n_kept == 0:
+        raise ValueError(f"a drop rate of {drop_rate} keeps nothing of a batch of {len(keys)}")
     return torch.topk(keys * labels, len(keys) - n_kept, sorted=False).indices
 
 

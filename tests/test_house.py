@@ -74,7 +74,7 @@ def test_sizes(file):
 
 def test_the_library_is_thin():
     n_lines = {file: len(file.read_text().splitlines()) for file in FILES}
-    assert sum(n for file, n in n_lines.items() if file.parent == METHOD) <= 1_604
+    assert sum(n for file, n in n_lines.items() if file.parent == METHOD) <= 1_605
     assert sum(n_lines.values()) <= 7_700
 
 
