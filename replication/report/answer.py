@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Template
 
 from denoise_lib.files import replacing
-from replication.methods import PAPER
+from replication.methods import CONTROLS, PAPER
 from replication.report.statistics import SMALL, compare
 from replication.report.tables import CELL, PAPER_METRICS, values_of, with_metric, with_user_intervals
 from replication.report.verdicts import UNFLAGGED
@@ -24,14 +24,12 @@ SHOWN = ["against", "backbone", "method", "measured", "mean", "change", *LIMITS,
 
 def outcome(row: pd.Series) -> str:
     """``better`` or ``worse`` where the 95 % intervals over seeds and over users both leave out 0, ``no effect`` where
-    both lie inside 1 % of the base, else ``unresolved``, also where seeds differ by nothing: that is no scatter. Not
-    corrected for the number of cells."""
+    both lie inside 1 % of the base, else ``unresolved``. Seeds that differ by nothing show no scatter, so nothing
+    better or worse. Not corrected for the number of cells."""
     if row["n_seeds"] < 2:
         return "unknown with one seed"
-    if row["change_low"] == row["change_high"]:
-        return "unresolved"
     lows, highs = row[LIMITS[::2]].dropna(), row[LIMITS[1::2]].dropna()
-    if lows.min() > 0 or highs.max() < 0:
+    if row["change_low"] < row["change_high"] and (lows.min() > 0 or highs.max() < 0):
         return "better" if lows.min() > 0 else "worse"
     margin = SMALL * abs(row["mean"] - row["change"])
     return "no effect" if -margin < lows.min() and highs.max() < margin else "unresolved"
@@ -62,7 +60,8 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     of_ce, of_random = (recall[recall["against"] == base] for base in ("CE", "random-drop"))
     means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != NO_FAIR_BASELINE)]
     is_simple = means["backbone"].isna()
-    trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (~is_simple, is_simple))
+    is_trained = ~is_simple & ~means["method"].isin(CONTROLS)
+    trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (is_trained, is_simple))
     gains = of_ce[(of_ce["method"] == "T-CE") & (of_ce["outcome"] == "better")]["backbone"]
     beats_random = of_random.set_index("backbone")["outcome"].reindex(gains) == "better"
     template = (files("replication.report") / "templates" / "answer.md.j2").read_text(encoding="utf-8")
