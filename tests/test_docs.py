@@ -43,9 +43,12 @@ def test_no_result_is_typed_into_a_template():
         "0.4",
         "0.05",
         ".69",
+        "90 %",
         "95 %",
+        "3 %",
         "4 %",
         "1 %",
+        "5 %",
         "15 %",
     }
     for file in (PROJECT / "replication" / "report" / "templates").glob("*.md.j2"):

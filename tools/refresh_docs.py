@@ -26,6 +26,7 @@ PAGES = {
     name.partition("/")[2] or name: paths.PROJECT / f"{name}.md"
     for name in (
         "README",
+        "docs/agreement",
         "docs/parameters",
         "docs/results_adressa",
         "docs/results_ml100k",
