@@ -51,7 +51,7 @@ parameters = resolve(dataset, changes)
 show_parameters(parameters, FairParameters)
 
 # %% [markdown]
-# The methods. What leaves out *positives by their loss* is T-CE's idea; the others leave out as many for another reason, or know the flags. A method that needs flags is left out where the training part has none.
+# The methods. What leaves out *positives by their loss* is T-CE's idea; the others leave out as many for another reason, or know the flags.
 
 # %% tags=["nbval-check-output"]
 note = store.note(parameters)

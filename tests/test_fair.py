@@ -12,6 +12,7 @@ from replication.methods import FAIR, METHODS
 from replication.runs.parameters import resolve
 from replication.runs.settings import plan
 from replication.runs.store import Run
+from replication.sources import public
 from replication.studies import fair
 
 STEPS = [10, 20, 30, 40]
@@ -62,6 +63,16 @@ def test_against_ce_is_paired_by_seed(runs):
     assert table.loc[(fair.FAIR_RULE, "T-CE", "ndcg"), "change"] == pytest.approx(0.1)
 
 
+def test_a_run_that_ends_on_its_ramp_has_not_turned(runs, monkeypatch):
+    monkeypatch.setattr(fair, "PATIENCE", 1)
+    turned = {}
+    for ramp in (40, 41):  # the runs end at 40; CE stands for a method with a ramp
+        for run in runs:
+            run.settings.method_options.update({"ramp_steps": ramp} if run.settings.method == "CE" else {})
+        turned[ramp] = fair.stops(runs).set_index("method").loc["CE", "turned"]
+    assert turned == {40: 2, 41: 0}
+
+
 def test_stops(runs, monkeypatch):
     monkeypatch.setattr(fair, "PATIENCE", 1)
     table = fair.stops(runs).set_index("method")
@@ -94,7 +105,7 @@ def test_rarity_auc():
     assert fair.rarity_auc(Split("x", 7, 4, part, part, part)) == pytest.approx(by_hand)
 
 
-def test_plan(home):
+def test_plan(home, monkeypatch):
     values = resolve("toy", {"device": "cpu"})
     planned = fair.planned(values)
     assert {run.method for run in planned} == set(FAIR) and {run.backbone for run in planned} == {"GMF"}
@@ -103,6 +114,10 @@ def test_plan(home):
     assert {run.method for run in planned if run.knows_validation} == {name for name in FAIR if METHODS[name].drop_keys}
     with pytest.raises(ValueError, match="toy.yaml has no lr under fair, .* tools/tune.py toy --fair chooses them"):
         fair.planned(values.having(fair={}))
+    monkeypatch.setattr(public, "has_flags", lambda name: False)
+    with pytest.raises(ValueError, match="the training part of toy has no flags"):
+        fair.planned(values)
+    monkeypatch.undo()
     fixed = fair.planned(values.having(fair=values.fair.model_dump() | {"splits": []}))
     assert {(run.split_seed, run.seed) for run in fixed} == {(None, 1), (None, 2), (None, 3)}
     assert replace(planned[0], split_seed=None) in fixed

@@ -179,6 +179,8 @@ def test_drop_and_memorisation_tables(done):
     assert memorised["point"].tolist() == ["selected", "last"] and np.allclose(
         memorised["gap"], memorised["loss_false"] - memorised["loss_true"]
     )
+    first, last = memorised["loss_false"]
+    assert np.isnan(memorised["later"][0]) and memorised["later"][1] == pytest.approx(last - first)
     points = diagnostics.drop_points(done)
     assert set(points["dropping"]) == {"T-CE", "at random (expected)"}
     clean = diagnostics.clean_training(done)

@@ -173,11 +173,10 @@ def test_claims_of_the_studies(home):
     assert judged == f"supported ({verdicts.EXPLORATORY}): intervals above 0 in 2 of 3 cells, below in 0"
     two = dict(backbone=["GMF", "GMF", "CDAE", "CDAE"], point=["selected", "last"] * 2)
     judged = verdict_on(
-        "memorisation", "memorised late", **two, gap_low=[0.1, 0.1, -0.1, 0.1], loss_false=[1, 0.5, 1, 0.9]
-    )
-    assert judged.startswith(
-        "mixed: harder at CE's selected step on 1 of 2 backbones; their mean loss goes on falling after it on 2"
-    )
+        "memorisation", "memorised late", **two, gap_low=[0.1, 0.1, -0.1, 0.1], gap_high=[0.2, 0.2, 0.1, 0.2],
+        later_low=[None, -0.2, None, -0.1], later_high=[None, -0.1, None, 0.1],
+    )  # fmt: skip
+    assert judged == "mixed: harder at CE's selected step on 1 of 2 backbones; their mean loss falls after it on 1"
     gaps = dict(gap=[0.2, 0.1, -0.1, 0.1], gap_low=[0.1, 0.1, -0.2, 0.1], gap_high=[0.3, 0.1, -0.05, 0.1])
     judged = verdict_on("memorisation_held_out", "held-out", **two, **gaps)
     assert judged == (
@@ -185,8 +184,14 @@ def test_claims_of_the_studies(home):
         "CDAE -0.100 (-0.200 to -0.050)"
     )
     drops = dict(backbone=["GMF", "CDAE"], method="T-CE", precision=[0.4, 0.6], at_random=[0.2] * 2, peak=[0.5, 0.7])
-    for lows, name in (([0.6, 0.6], "supported"), ([0.3, 0.6], "mixed"), ([0.3, 0.4], "contradicted")):
-        judged = verdict_on("drops", "mostly false", **drops, precision_low=lows)
+    for lows, highs, name in (
+        ([0.6, 0.6], [0.7, 0.7], "supported"),
+        ([0.3, 0.6], [0.4, 0.7], "mixed"),
+        ([0.3, 0.3], [0.4, 0.4], "contradicted"),
+        ([0.3, 0.4], [0.6, 0.7], "unresolved"),
+        ([None, None], [None, None], "unresolved"),  # one seed
+    ):
+        judged = verdict_on("drops", "mostly false", **drops, precision_low=lows, precision_high=highs)
         told = "precision at its highest point and at the end (at random)"
         assert judged == f"{name}: {told} GMF 0.500 and 0.400 (0.200), CDAE 0.700 and 0.600 (0.200)"
     groups = dict(method=["T-CE", "T-CE", "CE"], group=["1–3", "4–9", "1–3"])

@@ -10,8 +10,8 @@ validation loss selects: noisy validation interactions, training items masked. T
 candidate to results/<dataset>/tuning.csv and prints the best ones for params/<dataset>.yaml. Finished runs are kept.
 
 ``--fair`` chooses for 08_fair_fight: CE's learning rate first, then T-CE's and R-CE's options at that rate, with as
-many trials for each loss; on two further splits (seeds, where the data come split); by the validation Recall at the step
-that this very Recall selects, each run trained until it turns. It writes tuning_fair.csv.
+many trials for each loss; on two further splits (seeds, where the data come split); by the validation Recall at the
+step that this very Recall selects, each run trained until it turns. It writes tuning_fair.csv.
 
 ``--fine-tuning`` chooses fine_tuning_lr in the same way, for CE with the share of 06_extra_feedback that all losses
 share, and writes tuning_fine_tuning.csv. How long it trains needs no choice: each run keeps its best step on
@@ -124,10 +124,13 @@ def main() -> None:
     if asked.fair:
         name, runs = "tuning_fair", fair_runs(parameters, jobs)
     elif asked.fine_tuning:
-        name, runs = "tuning_fine_tuning", map_runs(fine_tuning_candidates(parameters), jobs, label="tuning")
+        name, runs = (
+            "tuning_fine_tuning",
+            map_runs(fine_tuning_candidates(parameters), jobs, "tuning", parameters.use_records),
+        )
     else:
         planned = [run for backbone in parameters.backbones for run in candidates(parameters, backbone)]
-        name, runs = "tuning", map_runs(planned, jobs, label="tuning")
+        name, runs = "tuning", map_runs(planned, jobs, "tuning", parameters.use_records)
     table = pd.DataFrame([judged(run, k) for run in runs])
     best = best_of(table, k)
     table["chosen"] = pd.MultiIndex.from_frame(table[SETTING]).isin(best.index)

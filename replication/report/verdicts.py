@@ -115,11 +115,6 @@ def _status(n_for: int, n_against: int, n: int, n_no_effect: int = 0) -> str:
     return "mixed" if n_for or n_against else "unresolved"
 
 
-def _holds(holds: pd.Series) -> str:
-    """Of a claim that each backbone fulfils or not."""
-    return "supported" if holds.all() else "mixed" if holds.any() else "contradicted"
-
-
 def _counted(outcomes: pd.Series, more: str = "") -> Verdict:
     n_for, n_against, n_no_effect = ((outcomes == name).sum() for name in ("better", "worse", "no effect"))
     return Verdict(_status(n_for, n_against, len(outcomes), n_no_effect), reasons=counted(outcomes) + more)
@@ -170,10 +165,11 @@ def more_than_reweighted(table: pd.DataFrame) -> Verdict:
 
 def memorised(table: pd.DataFrame) -> Verdict:
     selected, last = (table[table["point"] == point].set_index("backbone") for point in ("selected", "last"))
-    harder, falls = selected["gap_low"] > 0, last["loss_false"] < selected["loss_false"]
+    harder, falls = selected["gap_low"] > 0, last["later_high"] < 0
+    n_against = (selected["gap_high"] < 0).sum() + (last["later_low"] > 0).sum()
     early = f"harder at CE's selected step on {harder.sum()} of {len(harder)} backbones"
-    late = f"their mean loss goes on falling after it on {falls.sum()}"
-    return Verdict(_holds(pd.concat([harder, falls])), reasons=f"{early}; {late}")
+    late = f"their mean loss falls after it on {falls.sum()}"
+    return Verdict(_status(harder.sum() + falls.sum(), n_against, 2 * len(harder)), reasons=f"{early}; {late}")
 
 
 def harder(table: pd.DataFrame) -> Verdict:
@@ -192,7 +188,8 @@ def mostly_false(table: pd.DataFrame) -> Verdict:
         f"{row.backbone} {row.peak:.3f} and {row.precision:.3f} ({row.at_random:.3f})" for row in rows.itertuples()
     ]
     told = f"precision at its highest point and at the end (at random) {', '.join(of_each)}"
-    return Verdict(_holds(rows["precision_low"] > 0.5), reasons=told)
+    found = (rows["precision_low"] > 0.5).sum(), (rows["precision_high"] < 0.5).sum()
+    return Verdict(_status(*found, len(rows)), reasons=told)
 
 
 def over_grids(table: pd.DataFrame) -> Verdict:

@@ -185,18 +185,24 @@ def _ranking(split: Split, ks: Sequence[int], n_users: int | None) -> Probes:
     return probes(measure, [f"{metric}_{k}_{part}" for metric, part in wanted for k in ks])
 
 
-def _mean_losses(users: np.ndarray, items: np.ndarray, labels: np.ndarray, subsets: dict, auc: str = "") -> Probes:
-    """Mean cross-entropy of each subset of some rows, NaN where it is empty; ``auc`` names the chance that a row of the
-    last one has a larger loss than one of the others."""
+def _mean_losses(users: np.ndarray, items: np.ndarray, labels: np.ndarray, subsets: dict, rank: str = "") -> Probes:
+    """Mean cross-entropy of each subset of some rows, NaN where it is empty; ``rank`` names the chance that a row of
+    the last one has a larger loss than one of the others."""
 
     def measure(model) -> dict[str, float]:
         logits = score_pairs(model, users, items)
         losses = cross_entropies(logits, torch.from_numpy(labels).to(logits.device)).cpu().numpy()
         found = {name: losses[mask].mean(dtype=np.float64) if mask.any() else np.nan for name, mask in subsets.items()}
-        if auc:
-            last = [*subsets.values()][-1]
-            ranks, n = rankdata(losses)[last].sum(), last.sum()
-            found[auc] = (ranks - n * (n + 1) / 2) / (n * (len(last) - n)) if 0 < n < len(last) else np.nan
+        if rank:
+            found[rank] = auc(losses, [*subsets.values()][-1])
         return found
 
-    return probes(measure, [*subsets, *filter(None, [auc])])
+    return probes(measure, [*subsets, *filter(None, [rank])])
+
+
+def auc(values: np.ndarray, is_positive: np.ndarray) -> float:
+    """The chance that a positive row has a larger value than another, ties by half; NaN without rows of both kinds."""
+    n = is_positive.sum()
+    if not 0 < n < len(values):
+        return np.nan
+    return (rankdata(values)[is_positive].sum() - n * (n + 1) / 2) / (n * (len(values) - n))

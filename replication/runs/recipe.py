@@ -51,15 +51,15 @@ def train(
     Raises:
         Exception: training failed. Where a loss or a backbone is the user's, a note names its file.
     """
-    started = time.perf_counter()
-    split = split_for(run, data)
+    started, split = time.perf_counter(), split_for(run, data)
     if max(run.top_k) > split.n_items:
         raise ValueError(f"top_k: {max(run.top_k)} is more than the {split.n_items} items of {run.dataset}")
     trained_on = training_split(run, split)
     drops = DropCounter() if run.diagnostics and run.the_method().drop_keys else None
     loss_fn, values = loss_and_values(run, trained_on, drops)
     valid_values = row_values(trained_on.valid, trained_on) if run.knows_validation and values is not None else None
-    probes = test_metrics(split, run.top_k, run.curve_users) if run.test_curve else None
+    has_curve = run.test_curve and not run.diagnostics
+    probes = test_metrics(split, run.top_k, run.curve_users) if has_curve else None
     if run.diagnostics:
         probes = diagnostic_probes(split, run.top_k, run.n_negatives, run.seed, drops, run.curve_users)
     same = ("seed", "batch_size", "lr", "n_negatives", "eval_every", "protocol")

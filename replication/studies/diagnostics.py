@@ -65,15 +65,21 @@ def clean_training(runs: list[Run]) -> pd.DataFrame:
 
 
 def memorisation(runs: list[Run]) -> pd.DataFrame:
-    """CE's mean losses of true and false positives at the selected and last step, and their ``gap`` (false - true)."""
+    """CE's mean losses of true and false positives at the selected and last step, and their ``gap`` (false - true); at
+    the last one ``later``, by how much the false ones' loss has changed since the selected one."""
     rows, keys, means = [], ["backbone", "point"], ["mean_step", "loss_true", "loss_false"]
     for run in of_methods(runs, "CE"):
         for point, step in (("selected", run.selected_step), ("last", run.info["last_point"])):
             losses = run.history.set_index("step").loc[step]
-            rows.append((run.settings.backbone, point, step, losses["loss_true"], losses["loss_false"]))
-    frame = pd.DataFrame(rows, columns=[*keys, *means])
+            rows.append(
+                (run.settings.backbone, point, step, losses["loss_true"], losses["loss_false"], run.settings.seed)
+            )
+    frame = pd.DataFrame(rows, columns=[*keys, *means, "seed"])
     frame["gap"] = frame["loss_false"] - frame["loss_true"]
-    return _means(frame, keys, means).join(changes(frame, keys, "gap")[["gap", "gap_low", "gap_high"]])
+    of_seed = frame.groupby(["backbone", "seed"], sort=False)["loss_false"]
+    frame["later"] = (frame["loss_false"] - of_seed.transform("first")).where(frame["point"] == "last")
+    columns = [changes(frame, keys, name)[[name, f"{name}_low", f"{name}_high"]] for name in ("gap", "later")]
+    return _means(frame, keys, means).join(columns)
 
 
 def held_out(runs: list[Run], share: float) -> pd.DataFrame:

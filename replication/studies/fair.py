@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import bootstrap
 
 from denoise_lib.data import Split
 from replication.methods import FAIR, METHODS
 from replication.methods.method import IS_FALSE, POPULARITY, row_values
 from replication.report.statistics import changes, compare, decided, interval, over_seeds, sign_flip_p
 from replication.report.tables import PAPER_METRICS, families, with_cell
+from replication.runs.measure import auc
 from replication.runs.parameters import Parameters
 from replication.runs.settings import Settings, plan
 from replication.runs.store import Run
@@ -25,17 +26,17 @@ TENTHS = range(1, 11)
 
 
 def planned(parameters: Parameters) -> list[Settings]:
-    """All runs of the study with the parameters of a data set; without flags, not those of methods that use them.
+    """All runs of the study with the parameters of a data set.
 
     Raises:
-        ValueError: the data set's file names no options of the study.
+        ValueError: its file names no options of the study, or its training part has no flags.
     """
     if not parameters.fair.lr:
         how = f"python tools/tune.py {parameters.dataset} --fair chooses them"
         raise ValueError(f"params/{parameters.dataset}.yaml has no lr under fair, so 08_fair_fight has no runs: {how}")
-    flags = public.has_flags(parameters.dataset)
-    methods = [name for name in FAIR if flags or not METHODS[name].uses_flags]
-    return [run for backbone in parameters.fair.lr for run in of_backbone(parameters, backbone, methods)]
+    if not public.has_flags(parameters.dataset):
+        raise ValueError(f"08_fair_fight asks about noise, and the training part of {parameters.dataset} has no flags")
+    return [run for backbone in parameters.fair.lr for run in of_backbone(parameters, backbone, list(FAIR))]
 
 
 def of_backbone(parameters: Parameters, backbone: str, methods: list[str], **options) -> list[Settings]:
@@ -106,8 +107,10 @@ def stops(runs: list[Run]) -> pd.DataFrame:
 
 
 def _points_after_the_best(run: Run) -> int:
+    """Points after both best ones; none where the run ended before its drop rate had reached the maximum."""
     recall, loss = run.history[f"recall_{max(run.settings.top_k)}_valid"], run.history["valid_loss"]
-    return len(loss) - 1 - max(recall.argmax(), loss.argmin())
+    is_whole = run.info["last_point"] >= run.settings.method_options.get("ramp_steps", 0)
+    return is_whole * (len(loss) - 1 - max(recall.argmax(), loss.argmin()))
 
 
 def headroom(at: pd.DataFrame, metric: str = "recall", rule: str = FAIR_RULE) -> pd.DataFrame:
@@ -186,6 +189,4 @@ def detector(runs: list[Run], columns: Sequence[str] = ("loss_auc", "loss_false"
 def rarity_auc(split: Split) -> float:
     """The chance that a false positive's item is rarer in train than a true one's, ties by half."""
     values = row_values(split.train, split)
-    is_false, ranks = values[:, IS_FALSE] > 0, rankdata(-values[:, POPULARITY])
-    n = is_false.sum()
-    return (ranks[is_false].sum() - n * (n + 1) / 2) / (n * (len(ranks) - n))
+    return auc(-values[:, POPULARITY], values[:, IS_FALSE] > 0)
