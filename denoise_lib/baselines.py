@@ -14,6 +14,7 @@ from torch import Tensor
 from denoise_lib.data import Interactions, Split
 from denoise_lib.evaluator import RankingTask, evaluate, ranking_task, sample_of_users
 
+KNOWS_VALIDATION = "MostPop (train + valid)"  # counts what no trained model trains on
 NEIGHBOURS = (10, 20, 50, 100, 200, 500, 1000)
 REGULARISATION = (10, 30, 100, 300, 1000, 3000)
 EASE_ITEMS = 15_000  # beyond it, the dense inverse and its copies take more than some 6 GB
@@ -118,7 +119,7 @@ def _models(split: Split, ks):
     interactions = split.matrix(split.train)
     task = ranking_task(split, sample_of_users(split.valid), [split.train])
     yield "MostPop", "", MostPop(split.n_items, split.train)
-    yield "MostPop (train + valid)", "", MostPop(split.n_items, split.train, split.valid)
+    yield KNOWS_VALIDATION, "", MostPop(split.n_items, split.train, split.valid)
     n, model = _best(interactions, cosine_weights, NEIGHBOURS, task, ks)
     yield "ItemKNN", f"{n} neighbours, of {NEIGHBOURS}", model
     if split.n_items <= EASE_ITEMS:

@@ -187,13 +187,12 @@ def _rows(positives: Interactions, avoid, n_negatives: int, rng: np.random.Gener
     negatives = sample_negatives(positives.users, avoid, n_negatives, rng)
     users = np.concatenate([positives.users, np.repeat(positives.users, n_negatives)])
     items = np.concatenate([positives.items, negatives.ravel()])
-    labels = np.zeros(len(users), np.float32)
-    labels[: len(positives)] = 1
-    if values is None:
-        return [users, items, labels]
-    of_all = np.zeros((len(users), *values.shape[1:]), np.float32)
-    of_all[: len(positives)] = values
-    return [users, items, labels, of_all]
+    labels = (np.arange(len(users)) < len(positives)).astype(np.float32)
+    columns = [users, items, labels]
+    if values is not None:
+        of_negatives = np.zeros((negatives.size, *values.shape[1:]))
+        columns.append(np.concatenate([values, of_negatives]).astype(np.float32))
+    return columns
 
 
 def validation_rows(split: Split, observed_pairs, n_negatives: int, seed: int, values=None) -> list[np.ndarray]:

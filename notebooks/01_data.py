@@ -64,7 +64,9 @@ show_parameters(parameters, DataParameters)
 # - **a table of your own** (`ratings`) becomes a data set in the same way: each user's rows are split 80/10/10, at random or by time, or come in three tables; and a rating or dwell time below `clean_from`, or a flag of 0, is a false positive.
 
 # %%
-table = own_table.prepare(dataset, **parameters.table()) if parameters.ratings else None
+table, own = None, parameters.table()
+if parameters.ratings:
+    table = own_table.prepare(dataset, **own) or own_table.table_of(dataset, **own)
 split = public.load(dataset)
 note = store.note(parameters)
 Markdown("\n".join(f"- **{key}**: {value}" for key, value in public.card(dataset).items() if key != "parts"))

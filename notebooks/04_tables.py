@@ -85,7 +85,7 @@ untrained[["method", "setting"]].drop_duplicates().fillna("").set_index("method"
 # %% [markdown]
 # ## How sure are the changes?
 #
-# *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where runs come from records, which hold no users). *p (Holm)* decides the primary cells; *p (signs)* is that of the test that flips signs, which needs no normal distribution: with n seeds it cannot be below 2^(1-n). *detectable*: the least true change that the corrected family would find four times in five; an unresolved cell says nothing about smaller ones.
+# *over seeds*: the 95 % t-interval, what training again would do. *over users*: the 95 % bootstrap interval of the change averaged over seeds, 10,000 resamples of the test users, what other users would do (empty where a record holds no users). *p (Holm)* decides the primary cells; *p (signs)* is that of the test that flips signs, which needs no normal distribution: with n seeds it cannot be below 2^(1-n). *detectable*: the least true change that the corrected family would find four times in five; an unresolved cell says nothing about smaller ones.
 
 # %%
 rows = tables.with_metric(tables.changed(table))

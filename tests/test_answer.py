@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from denoise_lib.baselines import KNOWS_VALIDATION
 from replication.report.answer import outcome, page
 from replication.report.tables import with_metric
 
@@ -24,7 +25,7 @@ def cell(change, seeds=(-1, 1), users=(-1, 1), **values) -> dict:
         ((-0.001, 0.001), (-0.003, 0.001), 5, "unresolved"),  # 0.002 is 1 % of CE
         ((0.01, 0.01), (0.005, 0.015), 2, "unresolved"),  # two seeds with the same change
         ((0, 0), (0, 0), 5, "no effect"),  # the same ranking for every seed
-        ((0.01, 0.02), (float("nan"), float("nan")), 5, "better"),  # of records, which hold no users
+        ((0.01, 0.02), (float("nan"), float("nan")), 5, "better"),  # of records without users
         ((float("nan"), float("nan")), (0.01, 0.02), 1, "unknown with one seed"),
     ],
 )
@@ -40,7 +41,7 @@ def words(noise, of_tce, of_random=None, n_seeds=5, simple=0.1) -> str:
     ]
     rows += [cell(0.0, method="T-CE", against="random-drop", outcome=of_random)] if of_random else []
     table = with_metric(pd.DataFrame(rows).assign(n_seeds=n_seeds))
-    baselines = [("ItemKNN", simple), ("MostPop (train + valid)", 0.9)]
+    baselines = [("ItemKNN", simple), (KNOWS_VALIDATION, 0.9)]
     untrained = [cell(None, method=name, mean=mean, backbone=None) for name, mean in baselines]
     return page(
         "films", 20, noise, pd.concat([table, pd.DataFrame(untrained)], ignore_index=True), table, "fewer epochs"

@@ -67,7 +67,7 @@ FULL = "./run_all.sh --full toy"  # makes the release that all tests share
 def test_full(release):
     assert FULL in commands()
     assert sorted(file.stem for file in (release / "results/toy/notebooks").glob("*.ipynb")) == sorted(
-        [*cli.MAIN, "05_diagnostics", "06_extra_feedback"]
+        [*cli.MAIN, *(cli.STUDIES[name][0] for name in cli.FULL)]
     )
     runs = {file.parent.name for file in (release / "results/toy/runs").glob("[!.]*/run.json")}
     planned = cli._planned(resolve("toy"), studies=cli.FULL)

@@ -135,7 +135,9 @@ def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys
     file = write(tmp_path / "t.csv", "user,item,rating", *interactions())
     own_table.prepare("mine", str(file), {}, 3)
     before = public.checksums("mine")
-    own_table.prepare("mine", str(file), {}, 3)
+    how = dict(ratings=str(file), columns={}, clean_from=3)
+    assert own_table.prepare("mine", **how) is None, "nothing is read again"
+    assert len(own_table.table_of("mine", **how, not_rated=None).frame) == 300
     assert not capsys.readouterr().err and public.checksums("mine") == before
     own_table.prepare("mine", str(file), {}, 5)
     assert "made anew" in capsys.readouterr().err and public.checksums("mine") != before
@@ -150,6 +152,7 @@ def test_a_changed_table_is_read_anew_and_others_data_stay(own, tmp_path, capsys
     assert "made anew" not in capsys.readouterr().err
     file.unlink()
     assert own_table.prepare("mine", str(file), {}, 5) is None
+    assert own_table.table_of("mine", str(file), {}, None) is None
     assert "there is no file" in (told := capsys.readouterr().err) and "is used" in told
     with pytest.raises(ValueError, match="there is no file"):
         own_table.prepare("mine", str(file), {}, 4)
@@ -226,7 +229,6 @@ def test_names(own, tmp_path, name, message):
 def test_what_new_writes_is_read_back(own, tmp_path, odd):
     folder = tmp_path / f"in {odd}"
     folder.mkdir()
-    (folder / f"{odd}.csv").write_text("")
     quoted = '"' + odd.replace('"', '""') + '"'
     (folder / f"{odd}.csv").write_bytes(text(",", [quoted, "item"], *rows()))
     given = yaml.safe_dump({"user": odd.strip()}, allow_unicode=True)

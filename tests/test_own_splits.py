@@ -43,17 +43,18 @@ def test_three_tables_are_a_split(own, tmp_path, capsys):
     assert doctor.main(files) in (0, 1) and "theirs" not in capsys.readouterr().err
     with pytest.raises(ValueError, match="one table, or three"):
         call("--new", "others", *files[:2])
+    with pytest.raises(ValueError, match="one table, or three.*got 4"):
+        own_table.read([*files, files[0]])
     write(tmp_path / "test.csv", "user,item,rating", "u00,i00,1")
     with pytest.raises(ValueError, match="the test part is empty"):
         call("--new", "others", *files)
 
 
 def test_files_of_one_table_are_alike(tmp_path):
-    files = three_tables(tmp_path)
+    three_tables(tmp_path)
     (tmp_path / "valid.csv").rename(tmp_path / "train2.csv")
     with pytest.raises(ValueError, match="must all have ratings, or none"):
         read_table(str(tmp_path / "train*.csv"))
-    assert files
 
 
 @pytest.mark.parametrize("placed", ["in place", "elsewhere", "three files"])

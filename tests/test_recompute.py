@@ -124,6 +124,9 @@ def test_runs_are_compared_with_the_records_of_the_release(home, tiny, monkeypat
     assert recompute.as_released(planned) == f"as released: {told} 6e-8"
     frame.assign(value=frame["value"] + 2e-3).to_csv(metrics, index=False)
     assert recompute.as_released(planned) == f"not as released: {told} 0.002 (GMF CE seed 1)"
+    frame.assign(k=frame["k"] + 1).to_csv(metrics, index=False)
+    assert recompute.as_released(planned).startswith("not as released"), "nothing in common"
+    frame.to_csv(metrics, index=False)
     about = metrics.with_name("run.json")
     about.write_text(json.dumps(json.loads(about.read_text()) | {"selected_step": -1}))
     assert "1 of 2 runs, selected steps of 1 differ (GMF CE seed 1), " in recompute.as_released(planned)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import tempfile
 import zipfile
 
 import duckdb
@@ -296,3 +297,18 @@ def test_an_archive_of_several_files_is_refused_in_words(tmp_path):
             archive.writestr(name, PLAIN)
     with pytest.raises(ValueError, match="holds ml/ratings.csv, ml/movies.csv; unpack it and name one file"):
         read_table(tmp_path / "ml.zip")
+
+
+def test_a_json_column_that_comes_late_is_not_lost(tmp_path):
+    lines = [
+        json.dumps({"user": f"u{n % 60}", "item": f"i{n}"} | ({"rating": 4} if n > 1500 else {})) for n in range(1600)
+    ]
+    (tmp_path / "late.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert read_table(tmp_path / "late.jsonl").columns == {"user": "user", "item": "item", "rating": "rating"}
+
+
+def test_the_scratch_folder_may_have_any_name(tmp_path, monkeypatch):
+    (tmp_path / "it's").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "it's"))
+    (tmp_path / "t.csv").write_bytes(text(",", HEAD, *rows()))
+    assert read_table(tmp_path / "t.csv").n_rows == 400

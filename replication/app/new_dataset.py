@@ -38,9 +38,7 @@ def write_params(name: str, sources: str | list[str], changes: dict) -> str:
         delete = f" or delete {file}" if file.exists() else ""
         raise ValueError(f"there is a data set {name!r} already; choose another name{delete}")
     sources = [os.path.abspath(one) for one in ([sources] if isinstance(sources, str) else sources)]
-    if len(sources) not in (1, 3):
-        raise ValueError("--new takes a name and one table, or three: those of train, valid and test")
-    source = sources if len(sources) == 3 else sources[0]
+    source = sources if len(sources) > 1 else sources[0]
     given = {key: changes[key] for key in GIVEN if key in changes}
     parameters.DataParameters(dataset=name, expected={}, **given)  # refuses what is of no use there
     split, table, limit, why = own_table.read(source, name, **given)

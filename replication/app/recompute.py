@@ -169,5 +169,5 @@ def as_released(planned: Sequence[Settings]) -> str:
 
 def _largest_difference(run: Run, record: Run) -> float:
     cell = ["part", "users", "metric", "k"]
-    means = run.metrics.merge(record.metrics, on=cell, suffixes=("", "_released"))
-    return float((means["value"] - means["value_released"]).abs().max())
+    means = run.metrics.merge(record.metrics, "outer", cell, suffixes=("", "_released"))
+    return float((means["value"] - means["value_released"]).abs().fillna(np.inf).max())

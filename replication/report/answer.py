@@ -6,6 +6,7 @@ from importlib.resources import files
 import pandas as pd
 from jinja2 import Template
 
+from denoise_lib.baselines import KNOWS_VALIDATION
 from denoise_lib.files import replacing
 from replication.methods import CONTROLS, PAPER
 from replication.report.statistics import SMALL, compare
@@ -17,7 +18,6 @@ from replication.runs.settings import plan
 from replication.runs.store import Run, note
 from replication.support import paths
 
-NO_FAIR_BASELINE = "MostPop (train + valid)"  # it counts validation rows, which no other method sees
 LIMITS = ["change_low", "change_high", "user_low", "user_high"]
 SHOWN = ["against", "backbone", "method", "measured", "mean", "change", *LIMITS, "n_seeds", "outcome"]
 
@@ -58,7 +58,7 @@ def page(name: str, k: int, noise: str | None, main: pd.DataFrame, table: pd.Dat
     """
     recall = table[table["metric"] == "recall"]
     of_ce, of_random = (recall[recall["against"] == base] for base in ("CE", "random-drop"))
-    means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != NO_FAIR_BASELINE)]
+    means = main[(main["metric"] == "recall") & (main["k"] == k) & (main["method"] != KNOWS_VALIDATION)]
     is_simple = means["backbone"].isna()
     is_trained = ~is_simple & ~means["method"].isin(CONTROLS)
     trained, simple = (means.loc[means[group]["mean"].idxmax()] for group in (is_trained, is_simple))

@@ -21,12 +21,18 @@ def read(
     split: str = "random", not_rated: float | None = None, **limit: float | None,
 ) -> tuple[Split, Table | None, float | None, str]:  # fmt: skip
     """A split made of a table (:func:`read_table`, :func:`make_split`) or elsewhere (:func:`authors_split`); the table,
-    if there is one; the lowest value of a true positive, and why that one: ``clean_from``, or without it a guess."""
+    if there is one; the lowest value of a true positive, and why that one: ``clean_from``, or without it a guess.
+
+    Raises:
+        ValueError: two tables, or more than three, and what these functions refuse.
+    """
+    if isinstance(source, list) and len(source) not in (1, 3):
+        raise ValueError(f"take one table, or three: those of train, valid and test; got {len(source)}")
     if made := authors_split(source, name):
         return made, None, None, "not needed: a split has flags, or it has none"
     table = read_table(source, columns, not_rated)
     clean_from, why = guessed_limit(table)
-    if limit:
+    if limit and table.quality:
         clean_from, why = limit["clean_from"], why.partition("; ")[0] + "; as you say"
     name = name or Path(source[0] if isinstance(source, list) else source).stem
     return make_split(table, name, clean_from, split), table, clean_from, why
@@ -112,7 +118,7 @@ def prepare(
 ) -> Table | None:  # fmt: skip
     """Makes ``data/<name>/`` from a table or a split made elsewhere, unless it was made from this one in this way: the
     three parts, ``card.json``, and of a table ``users.csv``, ``items.csv`` (number, original id) and ``left_out.csv``.
-    Returns the table, or None where there is none, or no longer.
+    Returns the table if it was read for that.
 
     Raises:
         ValueError: what :func:`read` refuses, a name that is taken, or a folder with data from elsewhere.
@@ -120,8 +126,7 @@ def prepare(
     if name in public.CATALOGUE:
         raise ValueError(f"ratings: {name} has a source of its own; choose another name for a table of your own")
     folder, card = paths.data(name), public.card(name)
-    sources = [str(paths.home() / one) for one in ([ratings] if isinstance(ratings, str) else ratings)]
-    source = sources if len(sources) > 1 else sources[0]
+    sources = _places(ratings)
     wanted = {"columns": columns, "clean_from": clean_from, "split": split, "not_rated": not_rated}
     is_made = public.is_prepared(name) and wanted == {key: ({"split": "random"} | card).get(key) for key in wanted}
     try:
@@ -132,10 +137,12 @@ def prepare(
         print(f"{name}: {error} any more; data/{name}, which was made from it, is used", file=sys.stderr)
         return None
     if is_made and card["source"] == wanted["source"]:
-        return read_table(source, columns, not_rated) if "rows" in card else None
+        return None
     if public.files_of(name)[0].is_file() and "left out" not in card:
         raise ValueError(f"{folder} holds data that were not made from a table; choose another name or move it away")
-    made, table, *_ = read(source, name, columns, split, not_rated, clean_from=clean_from)
+    made, table, *_ = read(
+        sources if len(sources) > 1 else sources[0], name, columns, split, not_rated, clean_from=clean_from
+    )
     if card:
         print(f"{name}: the table or how it is read has changed; data/{name} is made anew", file=sys.stderr)
     save_split(made, folder)
@@ -156,6 +163,20 @@ def prepare(
         print("".join(f"{name}: {line}\n" for line in table.told()), end="", file=sys.stderr)
     public.write_card(name, wanted | about)
     return table
+
+
+def table_of(name: str, ratings: str | list[str], columns: dict[str, str | int], not_rated: float | None, **_):
+    """The :class:`Table` that ``data/<name>/`` was made of; None where that was a split, or lies there no longer."""
+    sources = _places(ratings)
+    try:
+        is_there = "rows" in public.card(name) and all(map(files_of, sources))
+    except ValueError:
+        return None
+    return read_table(sources if len(sources) > 1 else sources[0], columns, not_rated) if is_there else None
+
+
+def _places(ratings: str | list[str]) -> list[str]:
+    return [str(paths.home() / one) for one in ([ratings] if isinstance(ratings, str) else ratings)]
 
 
 def _digest(file: Path) -> str:

@@ -129,7 +129,7 @@ def _layout(db: duckdb.DuckDBPyConnection, file: Path, folder: Path, given: dict
     with open(file, "rb") as stream:
         head = stream.read(4)
     if head == b"PAR1":
-        source = f"read_parquet('{_link(file, folder / 'parquet')}')"
+        source = f"read_parquet({_sql(str(_link(file, folder / 'parquet')))})"
         names = [name for name, *_ in db.execute(f"DESCRIBE FROM {source}").fetchall()]
         return names, True, [(source, ['"' + name.replace('"', '""') + '"::VARCHAR' for name in names])], [], 0
     is_zstd = head == b"(\xb5/\xfd"
@@ -140,8 +140,8 @@ def _layout(db: duckdb.DuckDBPyConnection, file: Path, folder: Path, given: dict
     if not start:
         raise ValueError(f"{file} is empty; its first line must name the columns")
     if start in "{[":  # an object a line, or an array of them
-        source = f"read_json_objects('{text}', ignore_errors=true)"
-        keys = db.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM {source} LIMIT 1000)").fetchall()
+        source = f"read_json_objects({_sql(str(text))}, ignore_errors=true)"
+        keys = db.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM (FROM {source})").fetchall()
         names = sorted(name for (name,) in keys if '"' not in name)
         cells = ["json_extract_string(json, " + _sql(f'$."{name}"') + ")" for name in names]
         return names, True, [(source, cells)], [], 0
@@ -195,7 +195,7 @@ def _records(sample: list[str], separator: str, mark: str) -> list[list[str]]:
 def _reader(text: Path, names: list[str], separator: str, quote: str, escape: str, n_before: int) -> str:
     named = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     return (
-        f"read_csv('{text}', auto_detect=false, header=false, columns={{{named}}}, delim='{separator}', "
+        f"read_csv({_sql(str(text))}, auto_detect=false, header=false, columns={{{named}}}, delim={_sql(separator)}, "
         f"quote={_sql(quote)}, escape={_sql(escape)}, skip={n_before}, store_rejects=true)"
     )
 
